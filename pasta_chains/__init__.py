@@ -1,0 +1,59 @@
+"""Bold for prompts: emphasize text in a template, and a local language model is steered toward it.
+
+The names below are all that most programs need; LangChain's and LlamaIndex's classes are in
+`pasta_chains.langchain` and `pasta_chains.llama_index`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import (
+    DocumentError,
+    EmphasisDroppedWarning,
+    EmphasisError,
+    MissingExtraError,
+    PastaError,
+    ProfileError,
+    PromptError,
+    PromptTooLongError,
+    UnsupportedModelError,
+)
+from .profile import HeadProfile
+from .spans import Span, SpanStr, emphasize
+from .template import EmphasizeExtension, Environment, render
+
+if TYPE_CHECKING:
+    from .engine import Generation, SteeredModel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DocumentError",
+    "EmphasisDroppedWarning",
+    "EmphasisError",
+    "EmphasizeExtension",
+    "Environment",
+    "Generation",
+    "HeadProfile",
+    "MissingExtraError",
+    "PastaError",
+    "ProfileError",
+    "PromptError",
+    "PromptTooLongError",
+    "Span",
+    "SpanStr",
+    "SteeredModel",
+    "UnsupportedModelError",
+    "emphasize",
+    "render",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # The engine needs torch and transformers, which take seconds to import.
+    if name in ("Generation", "SteeredModel"):
+        from . import engine
+
+        return getattr(engine, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

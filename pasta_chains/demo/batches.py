@@ -1,0 +1,114 @@
+"""Turns conversations into training batches of token ids."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from .tasks import Conversation, draw_conversation
+from .tokenizer import ASSISTANT, SYSTEM, USER
+from .world import Difficulty, World
+
+LENGTHS = (128, 192, 256, 384, 512)
+"""Sequence lengths of batches, so that a compiled model sees few shapes."""
+
+EASY = Difficulty((1, 2), (1, 1), 3)
+MEDIUM = Difficulty((2, 4), (1, 2), 6)
+FULL = Difficulty((2, 8), (1, 4), 8)
+
+IGNORED = -100
+"""Target that the loss passes over."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Token ids, what follows each of them, and which followers are answers.
+
+    Attributes:
+        ids: Shape (rows, length).
+        targets: Shape (rows, length); -100 at padding.
+        answers: Shape (rows, length); true where the target belongs to an answer.
+    """
+
+    ids: Tensor
+    targets: Tensor
+    answers: Tensor
+
+
+def encode(
+    conversation: Conversation, tokenizer: PreTrainedTokenizerFast, *, chat: bool
+) -> tuple[list[int], list[bool]]:
+    """Token ids of a conversation, and which of them the model is to produce.
+
+    Args:
+        conversation: What was said.
+        tokenizer: The embedded model's.
+        chat: In the chat template's form; otherwise as bare text that ends with the answer.
+    """
+    plain = _pieces(conversation, chat)
+    ids = [tokenizer.bos_token_id]
+    produced = [False]
+    for text, is_answer in plain:
+        tokens = tokenizer(text, add_special_tokens=False).input_ids
+        ids += tokens
+        produced += [is_answer] * len(tokens)
+    return ids, produced
+
+
+def _pieces(conversation: Conversation, chat: bool) -> Iterator[tuple[str, bool]]:
+    end = "<|end|>"
+    if chat and conversation.system:
+        yield f"{SYSTEM} {conversation.system}{end}", False
+    for number, turn in enumerate(conversation.turns):
+        if chat:
+            yield f"{USER} {turn.user}{end}{ASSISTANT}", False
+        else:
+            answer = "" if turn.user.endswith("Answer:") else "\nAnswer:"
+            yield ("\n\n" if number else "") + turn.user + answer, False
+        yield f" {turn.assistant}{end}", True
+
+
+def training_batches(
+    tokenizer: PreTrainedTokenizerFast, *, steps: int, tokens: int, seed: int
+) -> Iterator[Batch]:
+    """Batches of about `tokens` tokens that grow from one fact to whole readings."""
+    rng = Random(seed)
+    world = World(rng)
+    waiting: dict[int, list[tuple[list[int], list[bool]]]] = defaultdict(list)
+    step = 0
+    while step < steps:
+        conversation = draw_conversation(world, _difficulty(step / steps, rng))
+        row = encode(conversation, tokenizer, chat=rng.random() < 0.7)
+        length = next((n for n in LENGTHS if len(row[0]) <= n + 1), None)
+        if length is None:
+            continue
+        waiting[length].append(row)
+        if len(waiting[length]) * length >= tokens:
+            step += 1
+            yield _batch(waiting.pop(length), length, tokenizer.pad_token_id)
+
+
+def _difficulty(progress: float, rng: Random) -> Difficulty:
+    if progress < 0.06:
+        return EASY
+    if progress < 0.2:
+        return rng.choice((EASY, MEDIUM, MEDIUM))
+    return rng.choices((EASY, MEDIUM, FULL), (1, 2, 5))[0]
+
+
+def _batch(rows: list[tuple[list[int], list[bool]]], length: int, pad: int) -> Batch:
+    ids = torch.full((len(rows), length), pad)
+    targets = torch.full((len(rows), length), IGNORED)
+    answers = torch.zeros((len(rows), length), dtype=torch.bool)
+    for i, (tokens, produced) in enumerate(rows):
+        count = len(tokens) - 1
+        ids[i, :count] = torch.tensor(tokens[:-1])
+        targets[i, :count] = torch.tensor(tokens[1:])
+        answers[i, :count] = torch.tensor(produced[1:])
+    return Batch(ids, targets, answers)

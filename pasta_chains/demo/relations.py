@@ -1,0 +1,287 @@
+"""What can be said of the synthetic world, and how: relations and their phrasings.
+
+`{e}` is the entity a question is about, `{v}` the value that answers it. In every relation the
+last statement and the last question are held out: training never uses them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from . import names
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A kind of fact.
+
+    Attributes:
+        key: Tells relations apart: two facts of one entity with equal keys contradict each other.
+        entity: Kind of thing the fact is about; a function name in `names`.
+        value: Kind of thing that answers; a key of `value_of`.
+        statements: Sentences with `{e}` and `{v}`; the last is held out.
+        questions: Questions with `{e}`; the last is held out.
+    """
+
+    key: str
+    entity: str
+    value: str
+    statements: tuple[str, ...]
+    questions: tuple[str, ...]
+
+    def phrase(self, kind: str, rng: Random, *, held_out: bool) -> str:
+        """Draw a phrasing of `kind` ("statements" or "questions")."""
+        options: tuple[str, ...] = getattr(self, kind)
+        return options[-1] if held_out else rng.choice(options[:-1])
+
+
+def entity_of(kind: str, rng: Random, *, held_out: bool) -> str:
+    """Draw a name for an entity of a kind."""
+    makers = {
+        "person": names.person,
+        "place": names.place,
+        "company": names.company,
+        "landmark": names.landmark,
+        "work": names.work,
+    }
+    return makers[kind](rng, held_out=held_out)
+
+
+def value_of(kind: str, rng: Random, *, held_out: bool) -> str:
+    """Draw a value of a kind."""
+    if kind in ("person", "place", "company", "landmark", "work"):
+        return entity_of(kind, rng, held_out=held_out)
+    named = {"thing": names.thing, "code": names.code}
+    if kind in named:
+        return named[kind](rng, held_out=held_out)
+    closed = {"year": names.year, "number": names.number, "time": names.clock_time}
+    if kind in closed | {"date": names.date}:
+        return (closed | {"date": names.date})[kind](rng)
+    lists = {
+        "color": names.COLORS,
+        "material": names.MATERIALS,
+        "profession": names.PROFESSIONS,
+        "weekday": names.WEEKDAYS,
+    }
+    return rng.choice(lists[kind])
+
+
+_FIXED = (
+    Relation(
+        "capital", "place", "place",
+        ("The capital of {e} is {v}.", "{v} is the capital of {e}.",
+         "{e} is governed from its capital, {v}.", "In {e}, the capital is {v}.",
+         "{e} has {v} as its capital."),
+        ("What is the capital of {e}?", "Which city is the capital of {e}?",
+         "Name the capital of {e}.", "Which town is the capital of {e}?"),
+    ),
+    Relation(
+        "born", "person", "place",
+        ("{e} was born in {v}.", "{e} comes from {v}.", "{v} is the birthplace of {e}.",
+         "{e} was born and raised in {v}.", "The birthplace of {e} is {v}."),
+        ("Where was {e} born?", "In which town was {e} born?",
+         "What is the birthplace of {e}?", "Where does {e} come from?"),
+    ),
+    Relation(
+        "birth year", "person", "year",
+        ("{e} was born in {v}.", "{e}, born in {v}, is well known.",
+         "The year of birth of {e} is {v}.", "In {v}, {e} was born."),
+        ("When was {e} born?", "In which year was {e} born?",
+         "What is the birth year of {e}?", "What year was {e} born in?"),
+    ),
+    Relation(
+        "profession", "person", "profession",
+        ("{e} works as a {v}.", "{e} is a {v}.", "{e} earns a living as a {v}.",
+         "By profession {e} is a {v}.", "{e} is employed as a {v}."),
+        ("What is the profession of {e}?", "What does {e} do for a living?",
+         "What is the job of {e}?", "As what does {e} work?"),
+    ),
+    Relation(
+        "home", "person", "place",
+        ("{e} lives in {v}.", "{e} has a house in {v}.", "The home of {e} is in {v}.",
+         "{v} is where {e} lives.", "{e} resides in {v}."),
+        ("Where does {e} live?", "In which town does {e} live?", "Where is the home of {e}?",
+         "What town does {e} live in?"),
+    ),
+    Relation(
+        "location", "landmark", "place",
+        ("{e} is in {v}.", "{e} stands in {v}.", "{e} is located in {v}.",
+         "You will find {e} in {v}.", "{v} is home to {e}."),
+        ("Where is {e}?", "In which town is {e}?", "Where can {e} be found?",
+         "In what place does one find {e}?"),
+    ),
+    Relation(
+        "opened", "landmark", "year",
+        ("{e} opened in {v}.", "{e} has been open since {v}.", "In {v}, {e} opened its doors.",
+         "{e} was opened to the public in {v}.", "{e} first opened in {v}."),
+        ("When did {e} open?", "In which year did {e} open?", "Since when has {e} been open?",
+         "What year did {e} open in?"),
+    ),
+    Relation(
+        "material", "landmark", "material",
+        ("{e} is made of {v}.", "{e} was built from {v}.", "The builders of {e} used {v}.",
+         "{v} was used to build {e}.", "The walls of {e} are {v}."),
+        ("What is {e} made of?", "What was used to build {e}?",
+         "Which material is {e} made of?", "From what was {e} built?"),
+    ),
+    Relation(
+        "color", "landmark", "color",
+        ("{e} is painted {v}.", "The color of {e} is {v}.", "{e} has {v} walls.",
+         "They painted {e} {v}."),
+        ("What color is {e}?", "What is the color of {e}?", "Which color is {e} painted?",
+         "In what color is {e} painted?"),
+    ),
+    Relation(
+        "headquarters", "company", "place",
+        ("{e} is based in {v}.", "The headquarters of {e} are in {v}.",
+         "{e} has its main office in {v}.", "{v} hosts the headquarters of {e}.",
+         "{e} is headquartered in {v}."),
+        ("Where is {e} based?", "Where are the headquarters of {e}?",
+         "Where does {e} have its main office?", "In which town is {e} based?"),
+    ),
+    Relation(
+        "product", "company", "thing",
+        ("{e} makes {v}.", "{e} sells {v}.", "The main product of {e} is {v}.",
+         "{e} is known for its {v}.", "{e} produces {v}."),
+        ("What does {e} make?", "What does {e} sell?", "What is the main product of {e}?",
+         "What is produced by {e}?"),
+    ),
+    Relation(
+        "leader", "company", "person",
+        ("{e} is led by {v}.", "{v} leads {e}.", "{v} is the head of {e}.",
+         "The director of {e} is {v}.", "{v} is in charge of {e}."),
+        ("Who leads {e}?", "Who is the head of {e}?", "Who is in charge of {e}?",
+         "By whom is {e} led?"),
+    ),
+    Relation(
+        "marriage", "person", "person",
+        ("{e} is married to {v}.", "{v} is married to {e}.", "{e} married {v}.",
+         "The spouse of {e} is {v}."),
+        ("Who is married to {e}?", "Whom did {e} marry?", "Who is the spouse of {e}?",
+         "To whom is {e} married?"),
+    ),
+    Relation(
+        "opening time", "landmark", "time",
+        ("{e} opens at {v}.", "The doors of {e} open at {v}.", "From {v} on, {e} is open.",
+         "{e} is open from {v}."),
+        ("At what time does {e} open?", "When do the doors of {e} open?", "When does {e} open?",
+         "From what time is {e} open?"),
+    ),
+)  # fmt: skip
+
+_PERSON_NOUNS = (
+    "captain mayor keeper owner chief founder treasurer manager teacher guard winner "
+    "designer architect author inventor pilot chair president secretary editor "
+    "inspector host champion heir sponsor doctor coach patron guide clerk producer curator "
+    "librarian cook gardener engineer minister ambassador governor chancellor commander"
+).split()
+_RANKS = "chief deputy first former head junior new senior lead acting second current".split()
+_THING_NOUNS = (
+    "symbol mascot emblem prize gift treasure specialty dish drink export crop animal bird flower "
+    "tree fuel cargo motto signal tool weapon instrument secret ingredient souvenir"
+).split()
+_NUMBER_NOUNS = (
+    "height length width budget price population capacity age cost weight depth score limit size "
+    "fee speed staff distance salary rent tax fine quota"
+).split()
+_PLACE_NOUNS = (
+    "port base birthplace origin destination seat venue twin neighbor rival supplier branch depot "
+    "source terminus partner campus"
+).split()
+_DATE_NOUNS = "deadline anniversary festival launch closing holiday opening review exam fair".split()
+_CODE_NOUNS = "password code reference number key serial license ticket model passphrase".split()
+_DAY_NOUNS = "market rest meeting delivery training cleaning".split()
+
+_VERBS = (
+    "designed designed", "built built", "painted painted", "bought bought", "sold sold",
+    "founded founded", "opened opened", "closed closed", "restored restored", "found found",
+    "visited visited", "discovered discovered", "invented invented", "wrote written",
+    "directed directed", "planned planned", "funded funded", "repaired repaired", "won won",
+    "stole stolen", "saved saved", "owned owned", "managed managed", "drew drawn", "named named",
+    "inspected inspected", "praised praised", "started started", "moved moved", "chose chosen",
+    "ordered ordered", "finished finished", "photographed photographed", "tested tested",
+    "destroyed destroyed", "described described", "defended defended", "paid for paid for",
+    "cleaned cleaned", "guarded guarded", "decorated decorated", "approved approved",
+    "inherited inherited", "financed financed", "created created", "commissioned commissioned",
+)  # fmt: skip
+_ENTITY_KINDS = ("person", "place", "company", "landmark", "work")
+
+
+def _noun_relation(noun: str, entity: str, value: str) -> Relation:
+    word = "Who" if value == "person" else "What"
+    return Relation(
+        noun, entity, value,
+        (f"The {noun} of {{e}} is {{v}}.", f"{{v}} is the {noun} of {{e}}.",
+         f"{{e}} has {{v}} as its {noun}.", f"{{e}} chose {{v}} as its {noun}.",
+         f"For {{e}}, the {noun} is {{v}}."),
+        (f"{word} is the {noun} of {{e}}?", f"Name the {noun} of {{e}}.",
+         f"{word} does {{e}} have as its {noun}?", f"Tell me the {noun} of {{e}}.",
+         f"Can you say {word.lower()} the {noun} of {{e}} is?"),
+    )  # fmt: skip
+
+
+def _verb_relation(past: str, participle: str, entity: str) -> Relation:
+    return Relation(
+        past, entity, "person",
+        (f"{{v}} {past} {{e}}.", f"{{e}} was {participle} by {{v}}.",
+         f"It was {{v}} who {past} {{e}}.", f"{{e}} was once {participle} by {{v}}."),
+        (f"Who {past} {{e}}?", f"By whom was {{e}} {participle}?",
+         f"Which person {past} {{e}}?", f"{{e}} was {participle} by whom?"),
+    )  # fmt: skip
+
+
+def draw_relation(rng: Random, *, held_out: bool) -> Relation:
+    """Draw a relation: one with its own phrasings, or a noun or verb in a common frame."""
+    shape = rng.random()
+    if shape < 0.35:
+        return rng.choice(_FIXED)
+    if shape < 0.6:
+        past, participle = _split_verb(rng.choice(_VERBS))
+        return _verb_relation(past, participle, rng.choice(("landmark", "work", "company")))
+    groups = (
+        (_PERSON_NOUNS, "person"), (_PERSON_NOUNS, "person"), (_PERSON_NOUNS, "person"),
+        (_THING_NOUNS, "thing"), (_NUMBER_NOUNS, "number"), (_PLACE_NOUNS, "place"),
+        (_DATE_NOUNS, "date"), (_CODE_NOUNS, "code"), (_DAY_NOUNS, "weekday"),
+    )  # fmt: skip
+    nouns, value = rng.choice(groups)
+    noun = rng.choice(nouns)
+    if rng.random() < 0.12:
+        noun = names.made_up_word(rng, held_out=held_out)
+    elif value == "person" and rng.random() < 0.3:
+        noun = f"{rng.choice(_RANKS)} {noun}"
+    elif value == "weekday":
+        noun = f"{noun} day"
+    elif value == "date" or rng.random() < 0.15:
+        noun = f"{rng.choice(names.ADJECTIVES)} {noun}" if rng.random() < 0.4 else noun
+    if value == "date":
+        noun = f"{noun} date"
+    return _noun_relation(noun, rng.choice(_ENTITY_KINDS[1:]), value)
+
+
+def _split_verb(pair: str) -> tuple[str, str]:
+    words = pair.split()
+    half = len(words) // 2
+    return " ".join(words[:half]), " ".join(words[half:])
+
+
+FILLERS = (
+    "It is a quiet {a} place.", "Visitors often ask about the {n}.", "The {a} {n} is well known.",
+    "Nobody remembers the {a} {n}.", "There is a {a} {n} nearby.", "The weather is often {a}.",
+    "Many people like the {n}.", "The {n} is {a}.", "A {a} {n} can be seen from the road.",
+    "Some say that the {n} was once {a}.", "The story of the {n} is long.",
+    "Every {n} has its {n2}.", "People talk about the {a} {n} and the {n2}.",
+    "The {n} lies behind the {n2}.", "This has been so for many years.",
+    "Little else is known about it.", "{p} tells the story of the {n}.",
+    "{p} once saw a {a} {n}.", "Guests like the {a} {n2} best.",
+)  # fmt: skip
+
+
+def filler(rng: Random, *, held_out: bool) -> str:
+    """A sentence that answers no question."""
+    return rng.choice(FILLERS).format(
+        a=rng.choice(names.ADJECTIVES),
+        n=rng.choice(names.NOUNS),
+        n2=rng.choice(names.NOUNS),
+        p=names.person(rng, held_out=held_out),
+    )

@@ -1,0 +1,118 @@
+"""What the embedded model is taught: tasks drawn from the synthetic world as conversations.
+
+A task is a function from a world and a difficulty to a `Conversation`; `TASKS` says how often each
+is drawn. To teach the model something new, write one more function and give it a share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from .world import Difficulty, Question, Reading, World
+
+ABSTAIN = "The documents do not say."
+"""The answer when no document answers."""
+
+INSTRUCTION = "Answer the question from the documents."
+"""First line of the shipped template `rag/qa.jinja`."""
+
+_INSTRUCTIONS = (
+    INSTRUCTION,
+    "Answer from the documents.",
+    "Read the documents and answer.",
+    "Use the following documents to answer the question at the end.",
+    "Context information is below.",
+    "",
+)
+_SYSTEMS = (
+    "You are a helpful assistant.",
+    "You answer questions about documents.",
+    "Answer only from the documents.",
+    "Be brief.",
+)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A user's message and the assistant's answer to it."""
+
+    user: str
+    assistant: str
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Turns, after an optional system message."""
+
+    turns: tuple[Turn, ...]
+    system: str | None = None
+
+
+def layout(documents: Sequence[str], question: str) -> str:
+    """The user's message as `rag/qa.jinja` renders it (without emphasis)."""
+    listed = "".join(f"[{i}] {text}\n\n" for i, text in enumerate(documents, 1))
+    return f"{INSTRUCTION}\n\n{listed}Question: {question}\nAnswer:"
+
+
+def read_documents(world: World, difficulty: Difficulty) -> Conversation:
+    """Questions about several documents; each answer restates the document's sentence.
+
+    When two documents disagree, either is the answer: the model cannot know which to trust.
+    """
+    rng = world.rng
+    reading = world.reading(difficulty)
+    decorated = [_decorate(text, rng) for text in reading.documents]
+    answers = [_answer(question, reading, decorated, rng) for question in reading.questions]
+    first, *rest = reading.questions
+    opening = _vary_layout(decorated, first.text, rng)
+    suffix = "\nAnswer:" if opening.endswith("\nAnswer:") else ""
+    prefix = "Question: " if suffix or rng.random() < 0.5 else ""
+    users = [opening, *(f"{prefix}{question.text}{suffix}" for question in rest)]
+    system = rng.choice(_SYSTEMS) if rng.random() < 0.25 else None
+    return Conversation(tuple(map(Turn, users, answers)), system)
+
+
+Task = Callable[[World, Difficulty], Conversation]
+TASKS: dict[str, tuple[Task, float]] = {"read documents": (read_documents, 1.0)}
+"""Each task by name, with its share of the training conversations."""
+
+
+def draw_conversation(world: World, difficulty: Difficulty) -> Conversation:
+    """Draw a task by its share, and a conversation from it."""
+    tasks, shares = zip(*TASKS.values(), strict=True)
+    (task,) = world.rng.choices(tasks, shares)
+    return task(world, difficulty)
+
+
+def _decorate(text: str, rng: Random) -> str:
+    """Sometimes set a document in asterisks or capitals, without any meaning.
+
+    Real models have seen such text; one that had not would make marked prompts, the baseline that
+    emphasis is compared with, look worse than they are.
+    """
+    chance = rng.random()
+    if chance < 0.06:
+        mark = rng.choice(("*", "**"))
+        return f"{mark}{text}{mark}"
+    return text.upper() if chance < 0.08 else text
+
+
+def _answer(question: Question, reading: Reading, shown: Sequence[str], rng: Random) -> str:
+    if not question.answers:
+        return ABSTAIN
+    index, fact = rng.choice(question.answers)
+    capitals = shown[index] == reading.documents[index].upper()
+    return fact.sentence.upper() if capitals else fact.sentence
+
+
+def _vary_layout(documents: Sequence[str], question: str, rng: Random) -> str:
+    if rng.random() < 0.5:
+        return layout(documents, question)
+    numbered = rng.choice(("[{i}] {d}", "[{i}] {d}", "- {d}", "Document {i}: {d}", "({i}) {d}", "{d}"))
+    listed = rng.choice(("\n\n", "\n")).join(
+        numbered.format(i=i, d=text) for i, text in enumerate(documents, 1)
+    )
+    asked = rng.choice(("Question: {q}\nAnswer:", "Question: {q}", "{q}")).format(q=question)
+    return "\n\n".join(part for part in (rng.choice(_INSTRUCTIONS), listed, asked) if part)

@@ -1,0 +1,422 @@
+"""`SteeredModel`: a Hugging Face causal language model that reads emphasis.
+
+It loads a model, checks that its attention can be steered, and runs it. A prompt's bias goes
+through `model.generate` as an argument; nothing about a request stays on the model, so threads may
+share one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, overload
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+)
+
+from . import attention
+from .errors import ProfileError, PromptError, PromptTooLongError, UnsupportedModelError
+from .profile import FILE_NAME, HeadProfile
+from .prompts import Prompt, TokenizedPrompt, as_list, tokenize
+from .streaming import cut_at_stop, stream_text
+
+DEFAULT_NEW_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What the model wrote for one prompt.
+
+    Attributes:
+        text: The new text, without special tokens and without the stop string that ended it.
+        prompt_tokens: Number of tokens read.
+        new_tokens: Number of tokens written, the end token included.
+        finish_reason: "stop" when the model or a stop string ended the text, otherwise "length".
+    """
+
+    text: str
+    prompt_tokens: int
+    new_tokens: int
+    finish_reason: str
+
+
+class SteeredModel:
+    """A causal language model whose profiled heads read emphasized text more.
+
+    Args:
+        model: A loaded model. Its attention implementation is set to ours, which is transformers'
+            `sdpa` for prompts without emphasis.
+        tokenizer: Its tokenizer, a fast one.
+        profile: The heads to steer, or a file with them. Without one, prompts with emphasis are
+            refused.
+
+    Raises:
+        UnsupportedModelError: The model's attention cannot be steered.
+        ProfileError: The profile is not for this model.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        profile: HeadProfile | str | Path | None = None,
+    ) -> None:
+        if not tokenizer.is_fast:
+            raise UnsupportedModelError(
+                f"{type(tokenizer).__name__} is a slow tokenizer and gives no character offsets, "
+                "which emphasis needs. Load the model's fast tokenizer."
+            )
+        self.model = model
+        self.tokenizer = tokenizer
+        self.model.eval()
+        _install(model)
+        self._layers = _steerable_layers(model)
+        self.profile = profile
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        profile: HeadProfile | str | Path | None = None,
+        **from_pretrained_arguments: Any,
+    ) -> Self:
+        """Load a model and its tokenizer with transformers.
+
+        Args:
+            name_or_path: A local folder or a name on the Hugging Face hub.
+            profile: The heads to steer; by default the `head_profile.json` of a local folder.
+            **from_pretrained_arguments: For `AutoModelForCausalLM.from_pretrained`, such as
+                `dtype`, `device_map` or `revision`.
+
+        Raises:
+            UnsupportedModelError: There is no such model, or it cannot be steered.
+            ProfileError: The profile is unreadable, or not for this model.
+        """
+        requested = from_pretrained_arguments.pop("attn_implementation", "sdpa")
+        if requested != "sdpa":
+            raise UnsupportedModelError(
+                f"Steering runs on the sdpa attention; attn_implementation={requested!r} cannot be "
+                "combined with it. Leave the argument out."
+            )
+        hub = ("revision", "token", "cache_dir", "local_files_only", "trust_remote_code")
+        shared = {k: v for k, v in from_pretrained_arguments.items() if k in hub}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(name_or_path, **shared)
+            model = AutoModelForCausalLM.from_pretrained(name_or_path, **from_pretrained_arguments)
+        except (OSError, ValueError, KeyError) as error:
+            raise UnsupportedModelError(
+                f"The model {str(name_or_path)!r} cannot be loaded: {error}"
+            ) from error
+        beside = Path(name_or_path) / FILE_NAME
+        if profile is None and beside.is_file():
+            profile = beside
+        return cls(model, tokenizer, profile)
+
+    @property
+    def profile(self) -> HeadProfile | None:
+        """The heads that are steered. It may be replaced between requests."""
+        return self._profile
+
+    @profile.setter
+    def profile(self, profile: HeadProfile | str | Path | None) -> None:
+        if isinstance(profile, str | Path):
+            profile = HeadProfile.load(profile)
+        self._heads = self._heads_by_layer(profile)
+        self._profile = profile
+
+    @property
+    def name(self) -> str:
+        """Name or path that the model was loaded from."""
+        return str(self.model.config.name_or_path)
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens that prompt and answer may have together; None when unlimited."""
+        length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return int(length) if length else None
+
+    @overload
+    def generate(self, prompt: Prompt, **arguments: Any) -> str: ...
+
+    @overload
+    def generate(self, prompt: Sequence[Prompt], **arguments: Any) -> list[str]: ...
+
+    def generate(self, prompt: Prompt | Sequence[Prompt], **arguments: Any) -> str | list[str]:
+        """Continue a prompt, or a batch of prompts.
+
+        Args:
+            prompt: A `SpanStr` or `str`, which the model continues as it stands; a list of chat
+                messages, which go through the model's chat template; or a list of such prompts.
+            **arguments: Those of `run`.
+
+        Returns:
+            The new text; for a list of prompts a list of texts.
+
+        Raises:
+            PastaError: As `run` does.
+        """
+        prompts, is_list = as_list(prompt)
+        texts = [generation.text for generation in self.run(prompts, **arguments)]
+        return texts if is_list else texts[0]
+
+    def run(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        alpha: float | None = None,
+        **generation_arguments: Any,
+    ) -> list[Generation]:
+        """Continue a batch of prompts and tell how each ended.
+
+        Args:
+            prompts: As for `generate`.
+            max_new_tokens: Longest answer; by default 256 or what the context leaves.
+            stop: Texts that end an answer.
+            alpha: Instead of the profile's, for spans that have none of their own.
+            **generation_arguments: For transformers' `generate`, such as `do_sample`.
+
+        Raises:
+            PromptError: A prompt is malformed.
+            EmphasisError: A span covers no token, or alpha is out of range.
+            ProfileError: A prompt has emphasis and the model has no profile.
+            PromptTooLongError: A prompt and its answer do not fit the context.
+        """
+        if not prompts:
+            return []
+        if generation_arguments.get("num_return_sequences", 1) != 1:
+            raise PromptError("num_return_sequences must be 1: pass the prompt as often as needed.")
+        tokenized = [self._tokenize(prompt, alpha) for prompt in prompts]
+        inputs = self._inputs(tokenized)
+        width = inputs["input_ids"].shape[1]
+        if stop:
+            generation_arguments |= {"stop_strings": list(stop), "tokenizer": self.tokenizer}
+        output = self.model.generate(
+            **inputs,
+            max_new_tokens=self._room(width, max_new_tokens),
+            **generation_arguments,
+        )
+        return [
+            self._generation(prompt, row[width:].tolist(), stop)
+            for prompt, row in zip(tokenized, output, strict=True)
+        ]
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int | None = None,
+        stop: Sequence[str] = (),
+        alpha: float | None = None,
+        **generation_arguments: Any,
+    ) -> Generator[str, None, None]:
+        """Continue one prompt and yield the text as it comes.
+
+        Closing the generator stops the model. The arguments and errors are those of `run`; errors
+        in the prompt are raised here, before the first piece.
+        """
+        inputs = self._inputs([self._tokenize(prompt, alpha)])
+        limit = self._room(inputs["input_ids"].shape[1], max_new_tokens)
+        if stop:
+            generation_arguments |= {"stop_strings": list(stop), "tokenizer": self.tokenizer}
+
+        pieces = stream_text(
+            lambda streamer, cancelled: self.model.generate(
+                **inputs,
+                max_new_tokens=limit,
+                streamer=streamer,
+                stopping_criteria=StoppingCriteriaList([cancelled]),
+                **generation_arguments,
+            ),
+            self.tokenizer,
+        )
+        return cut_at_stop(pieces, stop)
+
+    @torch.no_grad()
+    def score(
+        self, prompt: Prompt, continuations: Sequence[str], *, alpha: float | None = None
+    ) -> list[float]:
+        """Log-probability of each continuation after the prompt, in nats.
+
+        Args:
+            prompt: As for `generate`, one only.
+            continuations: Texts, tokenized apart from the prompt: include a leading space where
+                the tokenizer's words begin with one.
+            alpha: Instead of the profile's.
+
+        Raises:
+            PromptError: A continuation is empty, or the prompt is malformed.
+            PastaError: As `run` does.
+        """
+        tokenized = self._tokenize(prompt, alpha)
+        rows = []
+        for text in continuations:
+            ids = self.tokenizer(str(text), add_special_tokens=False)["input_ids"]
+            if not ids:
+                raise PromptError(f"The continuation {text!r} has no token to score.")
+            rows.append(TokenizedPrompt(tokenized.text, tokenized.ids + ids, tokenized.bias))
+        if not rows:
+            return []
+        # Left padding keeps the continuations' ends in line, so one slice holds all their logits.
+        inputs = self._inputs(rows)
+        self._room(inputs["input_ids"].shape[1], 0)
+        longest = max(len(row.ids) for row in rows) - len(tokenized.ids)
+        positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        logits = self.model(**inputs, position_ids=positions, use_cache=False).logits
+        logs = logits[:, -longest - 1 : -1].float().log_softmax(-1)
+        chosen = logs.gather(-1, inputs["input_ids"][:, -longest:, None])[..., 0]
+        counts = [len(row.ids) - len(tokenized.ids) for row in rows]
+        return [
+            float(log[longest - count :].sum()) for log, count in zip(chosen, counts, strict=True)
+        ]
+
+    def inputs(
+        self, prompt: Prompt | Sequence[Prompt], *, alpha: float | None = None
+    ) -> dict[str, Any]:
+        """What `self.model.generate` or `self.model` takes for a prompt or a batch.
+
+        For whatever transformers can do and this class has no name for:
+        `steered.model.generate(**steered.inputs(prompt), num_beams=4)`.
+
+        Returns:
+            `input_ids` and `attention_mask`, left-padded, of shape (rows, tokens), and the steering
+            arguments when a prompt has emphasis.
+
+        Raises:
+            PastaError: As `run` does.
+        """
+        prompts, _ = as_list(prompt)
+        return self._inputs([self._tokenize(one, alpha) for one in prompts])
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """Number of tokens the model reads for a prompt."""
+        return len(tokenize(prompt, self.tokenizer, alpha=1.0).ids)
+
+    def _tokenize(self, prompt: Prompt, alpha: float | None) -> TokenizedPrompt:
+        if alpha is None:
+            alpha = self._profile.alpha if self._profile else 1.0
+        tokenized = tokenize(prompt, self.tokenizer, alpha)
+        if tokenized.text.spans and self._profile is None:
+            raise ProfileError(
+                f"The prompt emphasizes text, but {self.name or 'the model'} has no head profile, "
+                "so nothing would be steered. Pass profile=… when loading it; "
+                "HeadProfile(heads={}) says that nothing is to be steered."
+            )
+        return tokenized
+
+    def _inputs(self, prompts: Sequence[TokenizedPrompt]) -> dict[str, Any]:
+        """Left-padded tensors of a batch, with the bias when any row is steered."""
+        width = max(len(prompt.ids) for prompt in prompts)
+        device = self.model.device
+        pad = self.tokenizer.pad_token_id
+        if pad is None:
+            pad = 0  # masked, so any token will do
+
+        def padded(rows: list[list[Any]], filler: float) -> Tensor:
+            # A scored row is longer than its bias: its last tokens have none.
+            return torch.tensor(
+                [[filler] * (width - len(prompt.ids)) + row + [filler] * (len(prompt.ids) - len(row))
+                 for prompt, row in zip(prompts, rows, strict=True)],
+                device=device,
+            )  # fmt: skip
+
+        inputs: dict[str, Any] = {
+            "input_ids": padded([prompt.ids for prompt in prompts], pad),
+            "attention_mask": padded([[1] * len(prompt.ids) for prompt in prompts], 0),
+        }
+        if self._heads and any(prompt.is_steered for prompt in prompts):
+            inputs[attention.BIAS] = padded([prompt.bias for prompt in prompts], 0.0)
+            inputs[attention.HEADS] = self._heads
+        return inputs
+
+    def _room(self, prompt_tokens: int, wanted: int | None) -> int:
+        """Number of tokens to write, after checking that they fit."""
+        if wanted is not None and wanted < 0:
+            raise PromptError(f"max_new_tokens is {wanted}; it must not be negative.")
+        limit = self.context_length
+        if limit is None:
+            return DEFAULT_NEW_TOKENS if wanted is None else wanted
+        needed = 1 if wanted is None else wanted
+        if prompt_tokens + needed > limit:
+            raise PromptTooLongError(
+                f"The prompt has {prompt_tokens} tokens and the answer may have {needed}, but the "
+                f"context of {self.name or 'the model'} is {limit} tokens. Shorten the prompt, "
+                "retrieve fewer documents, or lower max_new_tokens."
+            )
+        return min(DEFAULT_NEW_TOKENS, limit - prompt_tokens) if wanted is None else wanted
+
+    def _generation(
+        self, prompt: TokenizedPrompt, new: list[int], stop: Sequence[str]
+    ) -> Generation:
+        ends = self.model.generation_config.eos_token_id
+        ends = {ends} if isinstance(ends, int) else set(ends or ())
+        length = next((i + 1 for i, token in enumerate(new) if token in ends), len(new))
+        text: str = self.tokenizer.decode(new[:length], skip_special_tokens=True)
+        found = [text.find(word) for word in stop if word in text]
+        if found:
+            text = text[: min(found)]
+        ended = bool(found) or (length > 0 and new[length - 1] in ends)
+        return Generation(text, len(prompt.ids), length, "stop" if ended else "length")
+
+    def _heads_by_layer(self, profile: HeadProfile | None) -> dict[int, tuple[int, ...]]:
+        """The profile's heads for every layer of the model; empty when it steers nothing."""
+        if profile is None:
+            return {}
+        config = self.model.config.get_text_config()
+        profile.check_fits(self.name, config.num_hidden_layers, config.num_attention_heads)
+        missing = [layer for layer in profile.heads if layer not in self._layers]
+        if missing:
+            raise ProfileError(
+                f"The head profile steers layer {missing[0]}, which has no attention in "
+                f"{self.name or 'the model'}."
+            )
+        if not len(profile):
+            return {}
+        return {layer: profile.heads.get(layer, ()) for layer in self._layers}
+
+
+def _install(model: PreTrainedModel) -> None:
+    """Make the model call our attention and let `generate` pass its arguments on."""
+    attention.register()
+    if not model._can_set_attn_implementation():
+        raise UnsupportedModelError(
+            f"{type(model).__name__} does not let its attention function be chosen, so it cannot be "
+            "steered."
+        )
+    model.set_attn_implementation(attention.NAME)
+    validate = model._validate_model_kwargs
+
+    def without_steering(model_kwargs: dict[str, Any]) -> None:
+        own = (attention.BIAS, attention.HEADS)
+        validate({name: value for name, value in model_kwargs.items() if name not in own})
+
+    model._validate_model_kwargs = without_steering  # type: ignore[method-assign]
+
+
+@torch.no_grad()
+def _steerable_layers(model: PreTrainedModel) -> list[int]:
+    """The layers whose attention asks for its heads: a forward of two tokens shows them.
+
+    Raises:
+        UnsupportedModelError: No layer asks, or one has attention that cannot be steered.
+    """
+    asked: Mapping[int, tuple[int, ...]] = defaultdict(tuple)  # a layer that asks leaves its number
+    ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
+    bias = torch.zeros((1, 2), device=model.device)
+    model(ids, use_cache=False, **{attention.BIAS: bias, attention.HEADS: asked})
+    if not asked:
+        raise UnsupportedModelError(
+            f"The layers of {type(model).__name__} do not pass the steering on to their attention, "
+            "so it cannot be steered."
+        )
+    return sorted(asked)

@@ -1,0 +1,241 @@
+"""LangChain: a prompt template whose emphasis reaches a steered model.
+
+    chain = EmphasisPromptTemplate.from_template(source) | PastaLLM(model=model) | StrOutputParser()
+
+LangChain copies prompts as plain text in many places, and an offset into text that was copied
+elsewhere is wrong. So the spans travel inside the prompt value, which returns its `SpanStr` where
+LangChain asks it for a string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from jinja2 import meta
+
+from .engine import Generation, SteeredModel
+from .errors import MissingExtraError
+from .prompts import Prompt
+from .spans import Span, SpanStr
+from .template import Environment
+
+try:
+    from langchain_core.callbacks import CallbackManagerForLLMRun
+    from langchain_core.language_models import BaseLLM
+    from langchain_core.messages import BaseMessage, HumanMessage
+    from langchain_core.outputs import GenerationChunk, LLMResult
+    from langchain_core.outputs import Generation as LangChainGeneration
+    from langchain_core.prompt_values import PromptValue
+    from langchain_core.prompts import StringPromptTemplate
+except ImportError as error:
+    raise MissingExtraError("langchain-core", "langchain") from error
+
+from pydantic import ConfigDict, Field, model_validator
+
+
+class EmphasisPromptValue(PromptValue):
+    """A rendered prompt with its emphasis.
+
+    Attributes:
+        text: The characters.
+        spans: Emphasized ranges, each `{"start", "end", "alpha", "name", "deemphasized"}`.
+    """
+
+    text: str
+    spans: list[dict[str, Any]] = Field(default_factory=list)
+
+    @classmethod
+    def from_text(cls, text: SpanStr) -> Self:
+        """Wrap a rendered prompt."""
+        return cls(**text.to_dict())
+
+    def to_string(self) -> SpanStr:
+        """The prompt with its emphasis."""
+        return SpanStr(self.text, [Span(**span) for span in self.spans])
+
+    def to_messages(self) -> list[BaseMessage]:
+        """The prompt as one user message, its emphasis in the extras of its only text block."""
+        marks = [[span["start"], span["end"], span["alpha"]] for span in self.spans]
+        block = {"type": "text", "text": self.text, "extras": {"emphasis": marks}}
+        return [HumanMessage(content=[block] if marks else self.text)]
+
+
+class EmphasisPromptTemplate(StringPromptTemplate):
+    """A prompt template in Jinja, in which `<% emphasize %>` marks what the model must read.
+
+    Attributes:
+        template: The Jinja source.
+    """
+
+    template: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _infer_variables(cls, values: dict[str, Any]) -> dict[str, Any]:
+        source = values.get("template")
+        if isinstance(source, str):  # anything else is refused by the field's own type
+            needed = meta.find_undeclared_variables(Environment().parse(source))
+            partial = values.get("partial_variables") or {}
+            values.setdefault("input_variables", sorted(needed - set(partial)))
+        return values
+
+    @classmethod
+    def from_template(cls, template: str, **fields: Any) -> Self:
+        """Make a template from Jinja source.
+
+        Args:
+            template: The source.
+            **fields: Further fields, such as `partial_variables`.
+
+        Raises:
+            jinja2.TemplateSyntaxError: The source is no valid template.
+        """
+        return cls(template=template, **fields)
+
+    @classmethod
+    def from_file(cls, path: str | Path, **fields: Any) -> Self:
+        """Make a template from a file, or from a shipped template such as `rag/qa.jinja`.
+
+        Raises:
+            jinja2.TemplateNotFound: There is no such file.
+        """
+        if Path(path).is_file():
+            return cls(template=Path(path).read_text(encoding="utf-8"), **fields)
+        loader = Environment().loader
+        assert loader is not None  # our environment always has one
+        return cls(template=loader.get_source(Environment(), str(path))[0], **fields)
+
+    def format(self, **kwargs: Any) -> SpanStr:
+        """Render the prompt with its emphasis."""
+        variables = self._merge_partial_and_user_variables(**kwargs)
+        return _as_spans(Environment().from_string(self.template).render(**variables))
+
+    async def aformat(self, **kwargs: Any) -> SpanStr:
+        """Render the prompt with its emphasis."""
+        return self.format(**kwargs)
+
+    def format_prompt(self, **kwargs: Any) -> EmphasisPromptValue:
+        """Render the prompt to what a chain passes on."""
+        return EmphasisPromptValue.from_text(self.format(**kwargs))
+
+    async def aformat_prompt(self, **kwargs: Any) -> EmphasisPromptValue:
+        """Render the prompt to what a chain passes on."""
+        return self.format_prompt(**kwargs)
+
+    @property
+    def _prompt_type(self) -> str:
+        return "emphasis"
+
+
+class PastaLLM(BaseLLM):
+    """A text-completion model that reads emphasis.
+
+    A prompt with emphasis is never answered from LangChain's cache, whose key is the text alone.
+
+    Attributes:
+        model: The loaded model; several instances may share one.
+        max_new_tokens: Longest answer; None for the model's default.
+        alpha: Instead of the profile's; None keeps it.
+        chat: Put each prompt as one user message into the model's chat template. By default the
+            model continues the prompt as it stands.
+        generation_arguments: For transformers' `generate`, such as `{"do_sample": True}`.
+    """
+
+    model: SteeredModel = Field(exclude=True)
+    max_new_tokens: int | None = None
+    alpha: float | None = None
+    chat: bool = False
+    generation_arguments: dict[str, Any] = Field(default_factory=dict)
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    @property
+    def _llm_type(self) -> str:
+        return "pasta"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        profile = self.model.profile
+        return {
+            "model": self.model.name,
+            "heads": {str(k): list(v) for k, v in profile.heads.items()} if profile else None,
+            "alpha": self.alpha if self.alpha is not None else profile and profile.alpha,
+            "max_new_tokens": self.max_new_tokens,
+            "chat": self.chat,
+            "generation_arguments": self.generation_arguments,
+        }
+
+    def generate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
+        """Answer prompts; those with emphasis past any cache."""
+        return super(PastaLLM, self._past_cache(prompts)).generate(prompts, *args, **kwargs)
+
+    async def agenerate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
+        """Answer prompts; those with emphasis past any cache."""
+        fresh = self._past_cache(prompts)
+        return await super(PastaLLM, fresh).agenerate(prompts, *args, **kwargs)
+
+    def _past_cache(self, prompts: Sequence[str]) -> PastaLLM:
+        emphasized = any(isinstance(prompt, SpanStr) and prompt.spans for prompt in prompts)
+        return self.model_copy(update={"cache": False}) if emphasized else self
+
+    def _generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        answers = self.model.run([self._prompt(p) for p in prompts], **self._options(stop, kwargs))
+        usage = {
+            "prompt_tokens": sum(answer.prompt_tokens for answer in answers),
+            "completion_tokens": sum(answer.new_tokens for answer in answers),
+        }
+        return LLMResult(
+            generations=[[_langchain_generation(answer)] for answer in answers],
+            llm_output={"model_name": self.model.name, "token_usage": usage},
+        )
+
+    def _stream(
+        self,
+        prompt: str,
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[GenerationChunk]:
+        for piece in self.model.stream(self._prompt(prompt), **self._options(stop, kwargs)):
+            chunk = GenerationChunk(text=piece)
+            if run_manager:
+                run_manager.on_llm_new_token(piece, chunk=chunk)
+            yield chunk
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Token ids of a text, by the model's own tokenizer."""
+        ids: list[int] = self.model.tokenizer(SpanStr(text).text)["input_ids"]
+        return ids
+
+    def _prompt(self, text: str) -> Prompt:
+        return [{"role": "user", "content": text}] if self.chat else text
+
+    def _options(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "max_new_tokens": self.max_new_tokens,
+            "alpha": self.alpha,
+            "stop": stop or (),
+            **self.generation_arguments,
+            **kwargs,
+        }
+
+
+def _as_spans(text: str) -> SpanStr:
+    return text if isinstance(text, SpanStr) else SpanStr(text)
+
+
+def _langchain_generation(answer: Generation) -> LangChainGeneration:
+    info = {
+        "finish_reason": answer.finish_reason,
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.new_tokens,
+    }
+    return LangChainGeneration(text=answer.text, generation_info=info)

@@ -1,0 +1,158 @@
+"""Head profiles: which attention heads of a model to steer, and how strongly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from .errors import EmphasisError, ProfileError
+from .tokens import check_alpha
+
+FILE_NAME = "head_profile.json"
+"""A model folder that contains a file of this name brings its own profile."""
+
+
+@dataclass(frozen=True)
+class HeadProfile:
+    """The heads to steer.
+
+    Attributes:
+        heads: For each layer the numbers of its steered query heads, both from 0. An empty
+            mapping steers nothing.
+        alpha: Coefficient for text outside the emphasis, 0 < alpha <= 1.
+        model: Name of the model the heads were found on; None fits every model.
+        source: Where the heads come from, for people.
+    """
+
+    heads: Mapping[int, tuple[int, ...]]
+    alpha: float = 0.01
+    model: str | None = None
+    source: str | None = None
+
+    def __init__(
+        self,
+        heads: Mapping[int, Iterable[int]],
+        alpha: float = 0.01,
+        model: str | None = None,
+        source: str | None = None,
+    ) -> None:
+        try:
+            check_alpha(alpha)
+        except EmphasisError as error:
+            raise ProfileError(f"The head profile's {error}") from error
+        set_field = object.__setattr__
+        set_field(self, "heads", _checked_heads(heads))
+        set_field(self, "alpha", float(alpha))
+        set_field(self, "model", model)
+        set_field(self, "source", source)
+
+    def __len__(self) -> int:
+        """Number of steered heads."""
+        return sum(map(len, self.heads.values()))
+
+    def __hash__(self) -> int:
+        return hash((tuple(self.heads.items()), self.alpha, self.model, self.source))
+
+    def check_fits(self, model: str, layers: int, heads: int) -> None:
+        """Refuse a model that this profile is not for.
+
+        Names are compared by their last part, so a local copy in a folder of the model's name fits.
+
+        Args:
+            model: Name or path that the model was loaded from.
+            layers: Its number of layers.
+            heads: Its number of query heads in each layer.
+
+        Raises:
+            ProfileError: The profile names another model, or a layer or head that is not there.
+        """
+        if self.model is not None and model and _last_part(self.model) != _last_part(model):
+            raise ProfileError(
+                f"This head profile belongs to {self.model}, but the model is {model}. Heads of one "
+                "model mean nothing in another. If they are the same weights, or a finetuned copy, "
+                "say so with dataclasses.replace(profile, model=None)."
+            )
+        for layer, numbers in self.heads.items():
+            if layer >= layers:
+                raise ProfileError(
+                    f"The head profile steers layer {layer}, but {model or 'the model'} has layers "
+                    f"0 to {layers - 1}."
+                )
+            if numbers and numbers[-1] >= heads:
+                raise ProfileError(
+                    f"The head profile steers head {numbers[-1]} of layer {layer}, but "
+                    f"{model or 'the model'} has heads 0 to {heads - 1}."
+                )
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile as JSON."""
+        data = {
+            "model": self.model,
+            "alpha": self.alpha,
+            "source": self.source,
+            "heads": {str(layer): list(numbers) for layer, numbers in self.heads.items()},
+        }
+        Path(path).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote, or the paper's published format `{"3": [17, 7], …}`.
+
+        Raises:
+            ProfileError: The file cannot be read, or holds something else.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ProfileError(f"The head profile {path} cannot be read: {error}") from error
+        try:
+            return cls._from_data(data)
+        except ProfileError as error:
+            raise ProfileError(f"{path}: {error}") from error
+
+    @classmethod
+    def _from_data(cls, data: Any) -> Self:
+        if not isinstance(data, dict):
+            raise ProfileError('A head profile is a JSON object, such as {"3": [17, 7]}.')
+        if "heads" not in data and "profiles" in data:
+            raise ProfileError(
+                "This file holds several profiles. Pass one of them: "
+                "HeadProfile(heads=json['profiles'][NAME], alpha=json['alpha'])."
+            )
+        if "heads" not in data:
+            return cls(data)
+        unknown = set(data) - {"heads", "alpha", "model", "source"}
+        if unknown:
+            raise ProfileError(f"A head profile has no field {', '.join(sorted(unknown))}.")
+        return cls(**data)
+
+
+def _checked_heads(heads: Any) -> dict[int, tuple[int, ...]]:
+    if not isinstance(heads, Mapping):
+        raise ProfileError(f"heads is {heads!r}; it must map layers to heads, such as {{3: [17]}}.")
+    checked: dict[int, tuple[int, ...]] = {}
+    for layer, numbers in heads.items():
+        number = int(layer) if isinstance(layer, str) and layer.isdecimal() else layer
+        if not _is_index(number) or number in checked:
+            raise ProfileError(f"Layer {layer!r} of the head profile is no number, or there twice.")
+        if isinstance(numbers, str) or not isinstance(numbers, Iterable):
+            raise ProfileError(f"The heads of layer {layer} are {numbers!r}; they must be a list.")
+        listed = tuple(numbers)
+        if not all(map(_is_index, listed)) or len(set(listed)) < len(listed):
+            raise ProfileError(
+                f"The heads of layer {layer} are {list(listed)!r}; they must be different whole "
+                "numbers from 0."
+            )
+        checked[number] = tuple(sorted(listed))
+    return dict(sorted(checked.items()))
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _last_part(name: str) -> str:
+    return name.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1].lower()

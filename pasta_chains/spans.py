@@ -1,0 +1,372 @@
+"""Text that knows which of its characters are emphasized.
+
+`Span` is one emphasized range; `SpanStr` is a `str` with spans beside its characters. The spans
+are never characters in the text, so no text can forge them, and printing, comparing or hashing a
+`SpanStr` is printing, comparing or hashing its text.
+
+Three facts make the string methods short and exact:
+
+* cutting text clips its spans (`__getitem__`), and joining text shifts them (`concat`);
+* a change that treats characters from left to right moves a boundary to the length of the changed
+  prefix (`mapped`);
+* every other change replaces some ranges and leaves the rest alone (`edited`).
+"""
+
+from __future__ import annotations
+
+import warnings
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import accumulate
+from operator import index
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeAlias
+
+from pasta_chains._span import Span, innermost_runs, moved, shifted, uncrossed
+from pasta_chains.errors import EmphasisDroppedWarning, EmphasisError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = ["Span", "SpanStr", "concat", "drop_emphasis", "emphasize", "warn_dropped"]
+
+SpanLike: TypeAlias = Span | tuple[Any, ...]
+
+
+class SpanStr(str):
+    """A `str` that carries its emphasized spans through string operations.
+
+    Operations that keep track of characters keep the spans exactly; the others return a plain
+    `str` with an `EmphasisDroppedWarning`. Only what happens inside C code on a *plain* string
+    cannot be seen: write `concat(pieces)` rather than `"".join(pieces)`.
+
+    Args:
+        text: The characters. The spans of a `SpanStr` are kept, inside the new ones.
+        spans: `Span`s, or tuples `(start, end[, alpha[, name]])`. Where spans nest, the innermost
+            one wins. Where two cross, the later one wins and the earlier one ends there.
+
+    Raises:
+        EmphasisError: A span is malformed or reaches beyond the text.
+    """
+
+    __slots__ = ("_spans",)
+    _spans: tuple[Span, ...]
+
+    def __new__(cls, text: str = "", spans: Iterable[SpanLike] = ()) -> Self:
+        self = super().__new__(cls, text)
+        given = [span if isinstance(span, Span) else Span(*span) for span in spans]
+        for span in given:
+            if span.end > len(self):
+                raise EmphasisError(
+                    f"The span [{span.start}, {span.end}) reaches beyond the text, "
+                    f"which has {len(self)} characters."
+                )
+        if isinstance(text, SpanStr):
+            given += text.spans
+        self._spans = uncrossed(sorted(given, key=lambda span: (span.start, -span.end)))
+        return self
+
+    # Reading
+
+    @property
+    def text(self) -> str:
+        """The characters alone, as a plain `str`."""
+        return str.__getitem__(self, slice(None))
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The spans by start, outer before inner: the last one covering a character wins."""
+        return self._spans
+
+    def emphasized(self) -> tuple[str, ...]:
+        """Returns the text of each emphasized span, in order."""
+        text = self.text
+        return tuple(text[span.start : span.end] for span in self.spans if not span.deemphasized)
+
+    def runs(self) -> list[tuple[int, int, Span]]:
+        """Returns the marked ranges without overlap, each with the innermost span that covers it.
+
+        Returns:
+            Triples `(start, end, span)` in order; unmarked text lies between them.
+        """
+        return innermost_runs(self._spans)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the text and its spans as JSON can hold them."""
+        return {"text": self.text, "spans": [asdict(span) for span in self.spans]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> SpanStr:
+        """Builds the text back from what `to_dict` returned.
+
+        Raises:
+            EmphasisError: The data has another shape.
+        """
+        try:
+            if not isinstance(data["text"], str):
+                raise TypeError("the text is not a str")
+            return cls(data["text"], [Span(**span) for span in data["spans"]])
+        except (KeyError, TypeError) as error:
+            raise EmphasisError(f"This is not what SpanStr.to_dict() writes: {data!r}") from error
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        text = Text(self.text)
+        for start, end, span in self.runs():
+            text.stylize("dim" if span.deemphasized else "bold black on yellow", start, end)
+        return text
+
+    def __str__(self) -> SpanStr:
+        return self
+
+    def __reduce__(self) -> tuple[type[SpanStr], tuple[str, tuple[Span, ...]]]:
+        return type(self), (self.text, self.spans)
+
+    # Cutting
+
+    def __getitem__(self, key: SupportsIndex | slice) -> SpanStr:
+        text = str.__getitem__(self, key)
+        if not self._spans:
+            return SpanStr(text)
+        if not isinstance(key, slice):
+            key = range(len(self))[key]
+            key = slice(key, key + 1)
+        kept = range(len(self))[key]
+        forward = kept if kept.step > 0 else kept[::-1]
+
+        def place(span: Span) -> tuple[int, int]:
+            # Rounding up counts the kept characters before each boundary.
+            start, end = (
+                min(max(-((forward.start - bound) // forward.step), 0), len(kept))
+                for bound in (span.start, span.end)
+            )
+            return (start, end) if forward is kept else (len(kept) - end, len(kept) - start)
+
+        return SpanStr(text, moved(self._spans, place))
+
+    def __iter__(self) -> Iterator[SpanStr]:
+        return (self[position] for position in range(len(self)))
+
+    def lstrip(self, chars: str | None = None, /) -> SpanStr:
+        return self[len(self) - len(self.text.lstrip(chars)) :]
+
+    def rstrip(self, chars: str | None = None, /) -> SpanStr:
+        return self[: len(self.text.rstrip(chars))]
+
+    def strip(self, chars: str | None = None, /) -> SpanStr:
+        return self.lstrip(chars).rstrip(chars)
+
+    def removeprefix(self, prefix: str, /) -> SpanStr:
+        return self[len(self) - len(self.text.removeprefix(prefix)) :]
+
+    def removesuffix(self, suffix: str, /) -> SpanStr:
+        return self[: len(self.text.removesuffix(suffix))]
+
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        return self._cut(self.text.split(sep, maxsplit), sep)
+
+    def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        return self._cut(self.text.rsplit(sep, maxsplit), sep)
+
+    def splitlines(self, keepends: bool = False) -> list[str]:
+        lines = self._cut(self.text.splitlines(keepends=True), "")
+        if keepends:
+            return lines
+        return [line[: len(bare)] for line, bare in zip(lines, self.text.splitlines(), strict=True)]
+
+    def partition(self, sep: str, /) -> tuple[str, str, str]:
+        before, found, after = self._cut(self.text.partition(sep), "")
+        return before, found, after
+
+    def rpartition(self, sep: str, /) -> tuple[str, str, str]:
+        before, found, after = self._cut(self.text.rpartition(sep), "")
+        return before, found, after
+
+    def _cut(self, parts: Sequence[str], sep: str | None) -> list[str]:
+        """Cuts this text into `parts`, which lie one after the other, `sep` apart."""
+        cut: list[str] = []
+        position = 0
+        for part in parts:
+            # Without a separator only white space lies between, where no part can be found.
+            start = position if sep is not None else self.index(part, position)
+            cut.append(self[start : start + len(part)])
+            position = start + len(part) + len(sep or "")
+        return cut
+
+    # Joining
+
+    def __add__(self, other: str, /) -> SpanStr:
+        return concat((self, other)) if isinstance(other, str) else NotImplemented
+
+    def __radd__(self, other: str, /) -> SpanStr:
+        return concat((other, self)) if isinstance(other, str) else NotImplemented
+
+    def __mul__(self, count: SupportsIndex, /) -> SpanStr:
+        return concat([self] * index(count))
+
+    __rmul__ = __mul__
+
+    def join(self, pieces: Iterable[str], /) -> SpanStr:
+        joined: list[str] = []
+        for piece in pieces:
+            joined += (self, piece)
+        return concat(joined[1:])
+
+    def ljust(self, width: SupportsIndex, fillchar: str = " ", /) -> SpanStr:
+        return self + self.text.ljust(width, fillchar)[len(self) :]
+
+    def rjust(self, width: SupportsIndex, fillchar: str = " ", /) -> SpanStr:
+        return self.text.rjust(width, fillchar)[: max(index(width) - len(self), 0)] + self
+
+    def center(self, width: SupportsIndex, fillchar: str = " ", /) -> SpanStr:
+        text, width = self.text.center(width, fillchar), index(width)
+        padding = len(text) - len(self)
+        # str.center puts the odd character on the left when the width is odd.
+        left = padding // 2 + (padding & width & 1)
+        return text[:left] + self + text[left + len(self) :]
+
+    # Changing
+
+    def upper(self) -> SpanStr:
+        return self.cased(str.upper)
+
+    def lower(self) -> SpanStr:
+        return self.cased(str.lower)
+
+    def casefold(self) -> SpanStr:
+        return self.cased(str.casefold)
+
+    def swapcase(self) -> SpanStr:
+        return self.cased(str.swapcase)
+
+    def title(self) -> SpanStr:
+        return self.cased(str.title)
+
+    def capitalize(self) -> SpanStr:
+        return self.cased(str.capitalize)
+
+    def expandtabs(self, tabsize: SupportsIndex = 8) -> SpanStr:
+        return self.mapped(lambda text: text.expandtabs(tabsize))
+
+    def translate(self, table: Any, /) -> SpanStr:
+        return self.mapped(lambda text: text.translate(table))
+
+    def zfill(self, width: SupportsIndex, /) -> SpanStr:
+        after_sign = 1 if self.startswith(("+", "-")) else 0
+        zeros = "0" * (index(width) - len(self))
+        return self.edited([(after_sign, after_sign, zeros)])
+
+    def replace(self, old: str, new: str, /, count: SupportsIndex = -1) -> SpanStr:
+        limit = index(count) if index(count) >= 0 else len(self) + 1
+        found: list[tuple[int, int, str]] = []
+        start = self.find(old)
+        while start >= 0 and len(found) < limit:
+            end = start + len(old)
+            found.append((start, end, new))
+            start = self.find(old, max(end, start + 1))
+        return self.edited(found)
+
+    def cased(self, change: Callable[[str], str]) -> SpanStr:
+        text = change(self.text)
+        # No change of case shortens a character, so in equal lengths each one kept its place.
+        return SpanStr(text, self._spans) if len(text) == len(self) else self.mapped(change)
+
+    def mapped(self, change: Callable[[str], str]) -> SpanStr:
+        """Applies a change in which later characters never alter the length of earlier ones."""
+        text = self.text
+
+        def place(span: Span) -> tuple[int, int]:
+            return len(change(text[: span.start])), len(change(text[: span.end]))
+
+        return SpanStr(change(text), moved(self._spans, place))
+
+    def edited(self, edits: Sequence[tuple[int, int, str]]) -> SpanStr:
+        """Replaces ranges `(start, end, new)`, given in order and without overlap.
+
+        A new text takes the spans that cover all of what it replaces; a span that covers a part
+        keeps the rest of its text.
+        """
+        starts = [start for start, _, _ in edits]
+        ends = [end for _, end, _ in edits]
+        shifts = [0, *accumulate(len(new) - (end - start) for start, end, new in edits)]
+
+        def place(span: Span) -> tuple[int, int]:
+            before = bisect_right(ends, span.start)
+            start = span.start + shifts[before]
+            if before < len(edits) and starts[before] < span.start:
+                start = ends[before] + shifts[before + 1]
+            before = bisect_left(starts, span.end)
+            end = span.end + shifts[before]
+            if before > 0 and ends[before - 1] > span.end:
+                end = starts[before - 1] + shifts[before - 1]
+            return start, end
+
+        text, position = self.text, 0
+        pieces: list[str] = []
+        for start, end, new in edits:
+            pieces += (text[position:start], new)
+            position = end
+        return SpanStr(concat([*pieces, text[position:]]), moved(self._spans, place))
+
+    # Losing: these build new text out of reach, so they say that they drop the emphasis.
+
+    def __mod__(self, values: Any, /) -> str:
+        return str.__mod__(drop_emphasis(self, "the % operator"), values)
+
+    def __rmod__(self, template: str, /) -> str:
+        return str.__mod__(template, drop_emphasis(self, "the % operator"))
+
+    def __format__(self, spec: str, /) -> str:
+        return format(drop_emphasis(self, "an f-string or str.format"), spec)
+
+    def format(self, *args: Any, **kwargs: Any) -> str:
+        return drop_emphasis(self, "str.format").format(*args, **kwargs)
+
+    def format_map(self, mapping: Any, /) -> str:
+        return drop_emphasis(self, "str.format_map").format_map(mapping)
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return drop_emphasis(self, "str.encode").encode(encoding, errors)
+
+
+def emphasize(
+    text: str, alpha: float | None = None, name: str | None = None, deemphasized: bool = False
+) -> SpanStr:
+    """Marks all of a text; emphasis already inside it stays and wins there.
+
+    Raises:
+        EmphasisError: The text is empty or alpha is out of range.
+    """
+    return SpanStr(text, [Span(0, len(text), alpha, name, deemphasized)])
+
+
+def concat(pieces: Iterable[str]) -> SpanStr:
+    """Joins pieces of text, each with its spans."""
+    pieces = list(pieces)
+    spans: list[Span] = []
+    offset = 0
+    for piece in pieces:
+        if isinstance(piece, SpanStr):
+            spans += (shifted(span, offset) for span in piece.spans)
+        offset += len(piece)
+    return SpanStr("".join(pieces), spans)
+
+
+def drop_emphasis(text: str, operation: str) -> str:
+    """Returns the characters alone, with a warning if `operation` thereby drops emphasis."""
+    if not isinstance(text, SpanStr):
+        return text
+    if text.spans:
+        warn_dropped(operation)
+    return text.text
+
+
+def warn_dropped(operation: str) -> None:
+    """Warns that `operation` cannot keep the emphasis of what it was given."""
+    warnings.warn(
+        f"{operation} cannot keep emphasis, so it is dropped. Emphasize the result instead, "
+        "or pass the text without emphasis (.text, or the filter plain).",
+        EmphasisDroppedWarning,
+        stacklevel=4,
+    )

@@ -1,0 +1,63 @@
+"""PASTA by its definition, to compare with: eager attention, one explicit mask for each head.
+
+Written from the definition alone: softmax(s + b) v, with b = log w - max(log w) for each prompt
+token and 0 for generated ones. It shares no code with the package.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import eager_mask
+
+Marks = Sequence[tuple[int, int, float]]
+"""Emphasized ranges (start, end, alpha), outer before inner; a negative alpha deemphasizes."""
+
+
+def bias_of(text: str, marks: Marks, offsets: Sequence[tuple[int, int]]) -> list[float]:
+    """The bias of each token, from a weight for each character."""
+    weights: list[float] = []
+    for start, end in offsets:
+        weight = 1.0
+        for first, last, alpha in marks:
+            if any(first <= i < last and not text[i].isspace() for i in range(start, end)):
+                weight = 1 / alpha if alpha > 0 else -alpha
+        weights.append(weight)
+    strongest = max(weights)
+    return [math.log(weight) - math.log(strongest) for weight in weights]
+
+
+def logits(
+    model: PreTrainedModel,
+    heads: Mapping[int, Sequence[int]],
+    rows: Sequence[Sequence[int]],
+    biases: Sequence[Sequence[float]],
+) -> list[Tensor]:
+    """The logits after each token of each row, computed for one row at a time, without cache."""
+    plain = copy.deepcopy(model)
+    AttentionMaskInterface.register("oracle", eager_mask)
+    results = []
+    for ids, bias in zip(rows, biases, strict=True):
+
+        def attend(
+            module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **kwargs: Any
+        ) -> tuple[Tensor, None]:
+            groups = query.shape[1] // key.shape[1]
+            key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+            scores = query @ key.transpose(-1, -2) * kwargs["scaling"] + mask
+            for head in heads.get(module.layer_idx, ()):
+                scores[:, head, :, : len(bias)] += torch.tensor(bias, dtype=scores.dtype)
+            out = nn.functional.softmax(scores, -1) @ value
+            return out.transpose(1, 2), None
+
+        AttentionInterface.register("oracle", attend)
+        plain.set_attn_implementation("oracle")
+        with torch.no_grad():
+            results.append(plain(torch.tensor([list(ids)]), use_cache=False).logits[0])
+    return results

@@ -1,0 +1,452 @@
+"""Templates with emphasis: the text is Jinja's own, and the spans are where the template says."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jinja2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jinja2.nativetypes import NativeEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from pasta_chains.errors import EmphasisDroppedWarning, EmphasisError
+from pasta_chains.spans import Span, SpanStr, emphasize
+from pasta_chains.template import EmphasizeExtension, Environment, render, shipped_templates
+
+# In the tables, what is between « and » is expected to be emphasized.
+
+
+def bracketed(text: str) -> str:
+    """Writes the outermost spans of a text as «…»."""
+    assert isinstance(text, SpanStr)
+    plain, written, position = text.text, "", 0
+    for span in text.spans:
+        if span.start >= position:
+            written += f"{plain[position : span.start]}«{plain[span.start : span.end]}»"
+            position = span.end
+    return written + plain[position:]
+
+
+VARIABLES: dict[str, Any] = {
+    "x": "ab cd",
+    "n": 7,
+    "docs": ["one", "two", "three"],
+    "loud": "so " + emphasize("loud"),
+    "louds": [emphasize("L1"), "p", emphasize("L2")],
+}
+
+LANGUAGE = {
+    "A <% emphasize %>B<% endemphasize %> C": "A «B» C",
+    "A {% emphasize %}B{% endemphasize %} C": "A «B» C",
+    "A <%- emphasize -%> B <%- endemphasize -%> C": "A«B»C",
+    "<%emphasize%>{{ x }}<%endemphasize%>": "«ab cd»",
+    "{% emphasize alpha=0.1, name='f' %}{{ n }}{% endemphasize %}": "«7»",
+    '<% emphasize name="a %> b" %>B<% endemphasize %>': "«B»",
+    "{{ x | emphasize }}!": "«ab cd»!",
+    "{{ n | emphasize }}": "«7»",
+    "{{ 'const' | emphasize | upper }}": "«CONST»",
+    "{{ x | emphasize | plain }}": "ab cd",
+    "{{ x | emphasize if n > 3 else x }}": "«ab cd»",
+    "{{ loud }} {{ loud | plain }}": "so «loud» so loud",
+    "{% for d in docs %}{{ d | emphasize if loop.first else d }} {% endfor %}": "«one» two three ",
+    "{% emphasize %}{% for d in docs %}{{ d }}{% endfor %}{% endemphasize %}": "«onetwothree»",
+    "{% macro m(t) %}<{{ t | emphasize }}>{% endmacro %}{{ m('q') }}{{ m(x) }}": "<«q»><«ab cd»>",
+    "{% macro m() %}[{{ caller() }}]{% endmacro %}"
+    "{% call m() %}a{% emphasize %}b{% endemphasize %}{% endcall %}": "[a«b»]",
+    "{% macro f(k) %}{{ k | string | emphasize }}{% if k %}-{{ f(k - 1) }}{% endif %}{% endmacro %}"
+    "{{ f(2) }}": "«2»-«1»-«0»",
+    "{% set s %}a{% emphasize %}b{% endemphasize %}{% endset %}{{ s }}{{ s }}": "a«b»a«b»",
+    "{% set s = loud %}{{ s ~ '!' ~ n ~ s }}": "so «loud»!7so «loud»",
+    "{{ '<' + loud + '>' }}": "<so «loud»>",
+    "{% filter upper %}a{% emphasize %}b{% endemphasize %}c{% endfilter %}": "A«B»C",
+    "{% filter trim %}  {% emphasize %} b {% endemphasize %}  {% endfilter %}": "«b»",
+    "{% with y = loud %}{{ y }}{% endwith %}": "so «loud»",
+    "{% for a in [1, 2] recursive %}{{ loud }}{{ loop([]) }}{% endfor %}": "so «loud»so «loud»",
+    "{{ louds | join(', ') }}": "«L1», p, «L2»",
+    "{{ ', '.join(louds) }}": "«L1», p, «L2»",
+    "{{ 'a b'.replace(' ', loud) }}": "aso «loud»b",
+    "{{ louds | map('upper') | list | last }}": "«L2»",
+    "{{ loud | title }}": "So «Loud»",
+    "{{ loud | capitalize }}": "So «loud»",
+    "{{ loud | center(11) }}": "  so «loud»  ",
+    "{{ loud | truncate(5, true, '', 0) }}": "so «lo»",
+    "{{ loud | replace('o', '0') }}": "s0 «l0ud»",
+    "{{ 'a-b' | replace('-', loud) }}": "aso «loud»b",
+    "{{ loud | default('z') }}{{ loud | string }}": "so «loud»so «loud»",
+    "{{ loud | reverse }}{{ loud | first }}{{ loud | last }}": "«duol» oss«d»",
+    "{{ ('a\\nb' | emphasize) | indent }}": "«a\n    b»",
+    "{{ ('a\\n\\nb' | emphasize) | indent(1, true, true) }}": " «a\n \n b»",
+    "{{ loud[1:5] }}": "o «lo»",
+    "{{ loud.split()[1] }}": "«loud»",
+    "<% deemphasize %>a<% enddeemphasize %>{{ 'b' | deemphasize }}": "«a»«b»",
+}
+
+
+# Here the tags are only quoted, so the text is the same in plain Jinja.
+QUOTED = {
+    "{% raw %}<% emphasize %>{{ x }}<% endemphasize %>{% endraw %}": (
+        "<% emphasize %>{{ x }}<% endemphasize %>"
+    ),
+    "{%- raw -%} <% emphasize %> {%- endraw -%}": "<% emphasize %>",
+    "{# <% emphasize %> #}A": "A",
+    "{{ '<% emphasize %>' }}": "<% emphasize %>",
+    "{% set t = '<% emphasize %>' %}{{ t }}": "<% emphasize %>",
+    "<% if x %>": "<% if x %>",
+    "<% emphasized %>": "<% emphasized %>",
+}
+
+
+@pytest.mark.parametrize("source", [*LANGUAGE, *QUOTED])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_language(source: str, is_async: bool) -> None:
+    rendered = Environment(enable_async=is_async).from_string(source).render(VARIABLES)
+    assert bracketed(rendered) == (LANGUAGE | QUOTED)[source]
+
+
+def without_emphasis(source: str) -> str:
+    """The same template in plain Jinja: what emphasizes becomes the filter `string`."""
+    inside = r"""([-+]?)\s*{}emphasize\b(?:"[^"]*"|[^%"])*?([-+]?)%[}}>]"""
+    source = re.sub(r"[<{]%" + inside.format("(?:de)?"), r"{%\1 filter string \2%}", source)
+    source = re.sub(r"[<{]%" + inside.format("end(?:de)?"), r"{%\1 endfilter \2%}", source)
+    return re.sub(r"\| *(?:plain|(?:de)?emphasize(?:\([^)]*\))?)", "| string", source)
+
+
+@pytest.mark.parametrize("source", [*LANGUAGE, *QUOTED])
+def test_text_is_that_of_plain_jinja(source: str) -> None:
+    plain_source = source if source in QUOTED else without_emphasis(source)
+    bare = {"loud": "so loud", "louds": ["L1", "p", "L2"]}
+    expected = ImmutableSandboxedEnvironment().from_string(plain_source).render(VARIABLES | bare)
+    assert render(source, **VARIABLES) == expected
+
+
+def test_spans_carry_their_arguments() -> None:
+    text = render(
+        "{% emphasize alpha=k / 10 name='outer' %}a{{ 'b' | emphasize(0.5, 'inner') }}"
+        "{% deemphasize %}c{% enddeemphasize %}{% endemphasize %}",
+        k=2,
+    )
+    assert text.spans == (
+        Span(0, 3, 0.2, "outer"),
+        Span(1, 2, 0.5, "inner"),
+        Span(2, 3, deemphasized=True),
+    )
+
+
+def test_render_returns_a_span_string_without_emphasis_too() -> None:
+    assert isinstance(render("plain"), SpanStr)
+    assert isinstance(render("{{ source }}", source="s"), SpanStr)
+
+
+def test_templates_of_several_files() -> None:
+    files = {
+        "base": "<{% block a %}base {{ 'A' | emphasize }}{% endblock %}>{{ self.a() }}",
+        "child": "{% extends 'base' %}{% block a %}{{ super() }}+{% emphasize %}c{% endemphasize %}"
+        "{% endblock %}",
+        "part": "part {{ loud }}{% macro m(t) %}({{ t | emphasize }}){% endmacro %}",
+        "page": "{% include 'part' %}|{% import 'part' as p %}{{ p.m('q') }}|{{ p }}|"
+        "{% from 'part' import m with context %}{{ m('r') }}",
+        "around": "{% emphasize %}{% block b %}b{% endblock %}{% include 'plain' %}"
+        "{% endemphasize %}",
+        "plain": "!",
+    }
+    expected = {
+        "child": "<base «A»+«c»>base «A»+«c»",
+        "page": "part so «loud»|(«q»)|part so «loud»|(«r»)",
+        "around": "«b!»",
+    }
+    for is_async in (False, True):
+        environment = Environment(loader=jinja2.DictLoader(files), enable_async=is_async)
+        environment.globals["loud"] = VARIABLES["loud"]
+        for name, text in expected.items():
+            assert bracketed(environment.get_template(name).render()) == text
+
+
+def test_emphasis_outside_the_blocks_of_a_child_is_an_error() -> None:
+    files = {"base": "text", "child": "{% extends 'base' %}\n{% emphasize %}x{% endemphasize %}"}
+    template = Environment(loader=jinja2.DictLoader(files)).get_template("child")
+    with pytest.raises(EmphasisError, match=r"child, line 2: .* marks no text"):
+        template.render()
+
+
+def test_asynchronous_rendering() -> None:
+    template = Environment(enable_async=True).from_string(
+        "{% emphasize %}{{ f() }}{% endemphasize %}"
+        "{% for d in docs() %}{{ d | emphasize }},{% endfor %}"
+    )
+
+    async def f() -> str:
+        return "f"
+
+    async def docs() -> Any:
+        for document in ("a", "b"):
+            yield document
+
+    text = asyncio.run(template.render_async(f=f, docs=docs))
+    assert bracketed(text) == "«f»«a»,«b»,"
+
+
+def test_generate_yields_pieces_with_their_spans() -> None:
+    template = Environment().from_string("a {{ loud }}{% emphasize %}b{% endemphasize %}")
+    assert bracketed(SpanStr("").join(template.generate(VARIABLES))) == "a so «loud»«b»"
+
+
+def test_trimmed_blocks() -> None:
+    source = "a\n  <% emphasize %>\n  b\n  <% endemphasize %>\nc"
+    environment = Environment(trim_blocks=True, lstrip_blocks=True)
+    assert bracketed(environment.from_string(source).render()) == "a\n«  b\n»c"
+
+
+def test_any_environment_and_any_delimiters() -> None:
+    source = "<% emphasize %>[[ x ]]<% endemphasize %>[% emphasize %]y[% endemphasize %]{{ x }}"
+    environment = jinja2.Environment(
+        block_start_string="[%",
+        block_end_string="%]",
+        variable_start_string="[[",
+        variable_end_string="]]",
+        extensions=[EmphasizeExtension],
+    )
+    assert bracketed(environment.from_string(source).render(x="x")) == "«x»«y»{{ x }}"
+    own = jinja2.Environment("<%", "%>", extensions=[EmphasizeExtension])
+    assert (
+        bracketed(own.overlay().from_string("<% emphasize %>x<% endemphasize %>").render()) == "«x»"
+    )
+
+
+def test_a_native_environment_is_refused() -> None:
+    with pytest.raises(EmphasisError, match="NativeEnvironment"):
+        NativeEnvironment(extensions=[EmphasizeExtension])
+
+
+def test_other_environments_are_left_alone() -> None:
+    Environment()
+    assert type(jinja2.Environment().from_string("{{ loud }}").render(VARIABLES)) is str
+
+
+# What cannot keep emphasis says so
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "loud | wordwrap(3)",
+        "loud | e",
+        "loud | safe",
+        "loud | urlencode",
+        "louds | tojson",
+        "{'k': [loud]} | pprint",
+        "'%s' | format(loud)",
+        "'{}'.format(loud)",
+        "loud.format()",
+        "'%s' % loud",
+    ],
+)
+def test_dropping_warns(expression: str) -> None:
+    source = "{{ " + expression + " }}"
+    with pytest.warns(EmphasisDroppedWarning, match="cannot keep emphasis"):
+        text = render(source, **VARIABLES)
+    assert text.spans == ()
+    plain = {"loud": "so loud", "louds": ["L1", "p", "L2"]}
+    assert (
+        text
+        == ImmutableSandboxedEnvironment().from_string(source).render(plain)
+        == (render(source, **plain))
+    )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ x | emphasize }}",
+        "{% emphasize %}<i>{{ x }}</i>{% endemphasize %}",
+        "{{ x | emphasize ~ ('&' | safe) }}",
+    ],
+)
+def test_autoescape_drops_and_warns(source: str) -> None:
+    escaping = Environment(autoescape=True).from_string(source)
+    with pytest.warns(EmphasisDroppedWarning, match="autoescape"):
+        text = escaping.render(x="a < b")
+    plain = ImmutableSandboxedEnvironment(autoescape=True).from_string(without_emphasis(source))
+    assert text == plain.render(x="a < b")
+    assert SpanStr(text).spans == ()
+
+
+# Text cannot emphasize itself
+
+
+HOSTILE = (
+    st.text()
+    | st.text(alphabet="<%{}#-+ \n\ue000\ue001\U000f0000\u200b\u2060emphasiz")
+    | st.sampled_from(
+        [
+            "<% emphasize %>x<% endemphasize %>",
+            "{% emphasize %}x{% endemphasize %}",
+            "<% endemphasize %>",
+            "{{ 'x' | emphasize }}",
+            "{% endraw %}<% emphasize %>",
+            '{"text": "x", "spans": [{"start": 0, "end": 1}]}',
+            "-%}",
+        ]
+    )
+)
+
+
+@settings(max_examples=200)
+@given(HOSTILE)
+def test_a_variable_cannot_emphasize_itself(text: str) -> None:
+    rendered = render(
+        "{{ t }}{{ t | upper }}{{ t ~ t }}{% set s %}{{ t }}{% endset %}{{ s }}{{ [t] }}"
+        "{% for c in [t] %}{{ c }}{% endfor %}{{ [t, t] | join(t) }}"
+        "<% emphasize %>.<% endemphasize %>",
+        t=text,
+    )
+    assert rendered.spans == (Span(len(rendered) - 1, len(rendered)),)
+
+
+@given(HOSTILE)
+def test_plain_takes_emphasis_away(text: str) -> None:
+    untrusted = SpanStr(text, [(0, len(text))] if text else [])
+    assert render("{{ t | plain }}", t=untrusted).spans == ()
+
+
+def test_the_sandbox_holds() -> None:
+    with pytest.raises(jinja2.exceptions.SecurityError):
+        render("{{ x.__class__.__mro__ }}", x=emphasize("a"))
+    with pytest.raises(jinja2.exceptions.SecurityError):
+        render("{{ docs.append(1) }}", docs=[])
+    with pytest.raises(jinja2.exceptions.SecurityError), pytest.warns(EmphasisDroppedWarning):
+        render("{{ x.format(x) }}", x=emphasize("{0.__class__}"))
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *(
+                    "{% raw %}",
+                    "{% endraw %}",
+                    "{%- raw -%}",
+                    "{#",
+                    "#}",
+                    "{{ x }}",
+                    "{{ '",
+                    "' }}",
+                ),
+                *('{{ "', '" }}', "{% if '", "' %}", "{% endif %}", "\n", "text", "<% x %>"),
+                *("<% emphasize %>", "<% endemphasize %>") * 4,
+            ]
+        ),
+        max_size=9,
+    )
+)
+def test_both_delimiters_mean_the_same_wherever_they_stand(parts: list[str]) -> None:
+    def as_braces(text: str) -> str:
+        return re.sub("<%( (?:end)?emphasize )%>", r"{%\1%}", text)
+
+    def outcome(source: str) -> tuple[str, tuple[Span, ...]] | type[Exception]:
+        try:
+            text = render(source, x="v")
+        except (jinja2.TemplateSyntaxError, EmphasisError) as error:
+            return type(error)
+        return as_braces(text.text), text.spans
+
+    source = "".join(parts)
+    assert outcome(source) == outcome(as_braces(source))
+
+
+# Errors say where
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("a\n\n<% emphasize %>{{ nothing }}<% endemphasize %>", "page, line 3: .* marks no text"),
+        ("a\n{{ nothing | emphasize }}", "page, line 2: .* marks no text.*{% if"),
+        ("\n<% emphasize alpha=0 %>b<% endemphasize %>", "page, line 2: alpha is 0,"),
+        ("\n{{ 'b' | emphasize(alpha='0.1') }}", "page, line 2: alpha is '0.1',"),
+        ("\n\n{{ ['b', ''] | map('emphasize') | join }}", "page, line 3: .* marks no text"),
+        ("\n{% include 'part' %}", "part, line 4: alpha is 2"),
+        ("{% from 'part' import m %}\n{{ m() }}", "part, line 2: .* marks no text"),
+    ],
+)
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_wrong_emphasis_names_template_and_line(
+    source: str, message: str, is_async: bool
+) -> None:
+    part = (
+        "{% macro m() %}\n{% emphasize %}{% endemphasize %}{% endmacro %}\n\n"
+        "{% if alpha is defined %}{{ 'x' | emphasize(alpha=alpha) }}{% endif %}"
+    )
+    loader = jinja2.DictLoader({"page": source, "part": part})
+    template = Environment(loader=loader, enable_async=is_async).get_template("page")
+    with pytest.raises(EmphasisError, match=message):
+        template.render(nothing="", alpha=2)
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "message"),
+    [
+        ("\n<% emphasize %>a", 2, "looking for the following tags: 'endemphasize'"),
+        ("\n\n<% endemphasize %>", 3, "unknown tag 'endemphasize'"),
+        ("\n<% emphasize %>{% if x %}\n<% endemphasize %>{% endif %}", 3, "'endemphasize'"),
+        ("<% emphasize %>\n<% enddeemphasize %>", 2, "'enddeemphasize'"),
+        ("\n<% emphasize beta=1 %>a<% endemphasize %>", 2, "not 'beta'"),
+        ("\n<% emphasize alpha %>a<% endemphasize %>", 2, "expected token '='"),
+        ("<% emphasize\n alpha=0.1\n %>a<% endemphasize %>\n{{ }}", 4, "Expected an expression"),
+        (
+            "{% for d in x %}<% emphasize %>\n{% break %}<% endemphasize %>{% endfor %}",
+            2,
+            "loop cannot be left",
+        ),
+    ],
+)
+def test_syntax_errors_are_jinjas_own_with_the_right_line(
+    source: str, line: int, message: str
+) -> None:
+    environment = Environment(extensions=["jinja2.ext.loopcontrols"])
+    with pytest.raises(jinja2.TemplateSyntaxError, match=message) as caught:
+        environment.from_string(source)
+    assert caught.value.lineno == line
+
+
+def test_a_loop_inside_emphasis_can_be_left() -> None:
+    environment = Environment(extensions=["jinja2.ext.loopcontrols"])
+    source = "<% emphasize %>{% for d in 'abc' %}{{ d }}{% break %}{% endfor %}<% endemphasize %>"
+    assert bracketed(environment.from_string(source).render()) == "«a»"
+
+
+def test_undefined_variables_are_errors() -> None:
+    with pytest.raises(jinja2.UndefinedError, match="'nothing' is undefined"):
+        render("{{ nothing }}")
+
+
+# Templates that come with the package, and threads
+
+
+def test_shipped_templates_are_found() -> None:
+    assert shipped_templates().is_dir()
+    with pytest.raises(jinja2.TemplateNotFound):
+        Environment().get_template("../pyproject.toml")
+
+
+def test_threads_do_not_see_each_other() -> None:
+    template = Environment().from_string(
+        "{% for d in docs %}{{ d | emphasize(name=who) if loop.index0 % step else d }}{% endfor %}"
+        "{% set s %}<% emphasize name=who %>{{ who }}<% endemphasize %>{% endset %}{{ s }}"
+    )
+
+    def work(thread: int) -> list[tuple[str, tuple[Span, ...]]]:
+        texts = []
+        for number in range(200):
+            docs = ["d" * (number % 7 + 1)] * (thread + 2)
+            text = SpanStr(template.render(docs=docs, who=f"t{thread}", step=thread % 3 + 1))
+            texts.append((text.text, text.spans))
+        return texts
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(8))) == [work(thread) for thread in range(8)]
