@@ -33,7 +33,7 @@ HEADS = "steering_heads"
 
 # Kernels want head sizes that are a multiple of this.
 _MULTIPLE = 8
-# Gathered keys belong to their heads one to one, so the layer's own grouping does not hold for them.
+# Gathered keys belong to their heads one to one: the layer's own grouping does not hold for them.
 _UNGROUPED = nn.Module()
 _NOT_STEERED_YET = {
     "sliding_window": "sliding-window attention",
@@ -121,7 +121,7 @@ def _biased(
     scale = kwargs.get("scaling") or size**-0.5
     chosen = torch.tensor(heads, device=query.device)
     query = query[:, chosen]
-    shared = chosen // (module.num_key_value_groups if _is_grouped(module) else 1)
+    shared = chosen // getattr(module, "num_key_value_groups", 1)
     key, value = key[:, shared], value[:, shared]
     channels = _bias_channels(bias / scale, key)
     ones = query.new_ones((*query.shape[:-1], channels.shape[-1]))
@@ -133,10 +133,6 @@ def _biased(
         _UNGROUPED, query, key, value, attention_mask, **{**kwargs, "scaling": scale}
     )
     return output[..., :size]
-
-
-def _is_grouped(module: nn.Module) -> bool:
-    return getattr(module, "num_key_value_groups", 1) > 1
 
 
 def _bias_channels(bias: Tensor, key: Tensor) -> Tensor:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import jinja2
@@ -19,7 +21,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from .errors import PromptError
-from .spans import SpanStr
+from .spans import Span, SpanStr
 from .template import EmphasizeExtension
 
 Message = Mapping[str, Any]
@@ -72,31 +74,54 @@ def render_chat(
             a message that has emphasis.
     """
     check_messages(messages)
+    marked, wanted = _marked(messages)
     try:
-        rendered = (
-            _environment()
-            .from_string(chat_template)
-            .render(
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=add_generation_prompt,
-                    **variables,
-            )
+        rendered = _compiled(chat_template).render(
+            messages=marked,
+            add_generation_prompt=add_generation_prompt,
+            **variables,
         )
     except jinja2.TemplateError as error:
         raise PromptError(f"The model's chat template refuses these messages: {error}") from error
     text = rendered if isinstance(rendered, SpanStr) else SpanStr(rendered)
-    wanted = sum(_marks(message["content"]) for message in messages)
-    if len(text.spans) < wanted:
+    kept = {span.origin for span in text.spans if isinstance(span, _Marked)}
+    if len(kept) < wanted:
         raise PromptError(
-            f"The chat template kept {len(text.spans)} of {wanted} emphasized spans: it drops or "
+            f"The chat template kept {len(kept)} of {wanted} emphasized spans: it drops or "
             "rewrites the messages that contain the others. Emphasize text in another message, or "
             "render the prompt yourself and pass it as one text."
         )
-    return text
+    return SpanStr(text.text, [Span(*_values(span)) for span in text.spans])
 
 
-def _marks(content: str) -> int:
-    return len(content.spans) if isinstance(content, SpanStr) else 0
+@dataclass(frozen=True, slots=True)
+class _Marked(Span):
+    """A span that knows its number, since a template may render one twice and drop another."""
+
+    origin: int = 0
+
+
+def _marked(messages: Sequence[Message]) -> tuple[list[dict[str, Any]], int]:
+    """The messages with their spans numbered, and how many spans there are."""
+    count = 0
+    marked = [dict(message) for message in messages]
+    for message in marked:
+        for key, value in message.items():
+            if isinstance(value, SpanStr):
+                numbered = enumerate(value.spans, count)
+                spans = [_Marked(*_values(span), origin) for origin, span in numbered]
+                message[key] = SpanStr(value.text, spans)
+                count += len(spans)
+    return marked, count
+
+
+def _values(span: Span) -> tuple[int, int, float | None, str | None, bool]:
+    return span.start, span.end, span.alpha, span.name, span.deemphasized
+
+
+@lru_cache(maxsize=16)
+def _compiled(chat_template: str) -> jinja2.Template:
+    return _environment().from_string(chat_template)
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
@@ -116,9 +141,10 @@ class _GenerationExtension(Extension):
 
     tags = {"generation"}
 
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def parse(self, parser: Parser) -> nodes.Node:
+        tag = next(parser.stream)
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=tag.lineno)
 
 
 def _raise_exception(message: str) -> NoReturn:

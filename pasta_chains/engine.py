@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self, overload
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -27,7 +28,7 @@ from . import attention
 from .errors import ProfileError, PromptError, PromptTooLongError, UnsupportedModelError
 from .profile import FILE_NAME, HeadProfile
 from .prompts import Prompt, TokenizedPrompt, as_list, tokenize
-from .streaming import cut_at_stop, stream_text
+from .streaming import StopStrings, cut_at_stop, stream_text
 
 DEFAULT_NEW_TOKENS = 256
 
@@ -75,7 +76,7 @@ class SteeredModel:
                 f"{type(tokenizer).__name__} is a slow tokenizer and gives no character offsets, "
                 "which emphasis needs. Load the model's fast tokenizer."
             )
-        self.model = model
+        self.model: Any = model  # a PreTrainedModel, whose type does not tell that it generates
         self.tokenizer = tokenizer
         self.model.eval()
         _install(model)
@@ -112,7 +113,7 @@ class SteeredModel:
         try:
             tokenizer = AutoTokenizer.from_pretrained(name_or_path, **shared)
             model = AutoModelForCausalLM.from_pretrained(name_or_path, **from_pretrained_arguments)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise UnsupportedModelError(
                 f"The model {str(name_or_path)!r} cannot be loaded: {error}"
             ) from error
@@ -170,10 +171,10 @@ class SteeredModel:
 
     def run(
         self,
-        prompts: Sequence[Prompt],
+        prompts: Prompt | Sequence[Prompt],
         *,
         max_new_tokens: int | None = None,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         alpha: float | None = None,
         **generation_arguments: Any,
     ) -> list[Generation]:
@@ -182,7 +183,7 @@ class SteeredModel:
         Args:
             prompts: As for `generate`.
             max_new_tokens: Longest answer; by default 256 or what the context leaves.
-            stop: Texts that end an answer.
+            stop: Texts that end an answer, or one.
             alpha: Instead of the profile's, for spans that have none of their own.
             **generation_arguments: For transformers' `generate`, such as `do_sample`.
 
@@ -192,6 +193,7 @@ class SteeredModel:
             ProfileError: A prompt has emphasis and the model has no profile.
             PromptTooLongError: A prompt and its answer do not fit the context.
         """
+        prompts, _ = as_list(prompts)
         if not prompts:
             return []
         if generation_arguments.get("num_return_sequences", 1) != 1:
@@ -199,15 +201,19 @@ class SteeredModel:
         tokenized = [self._tokenize(prompt, alpha) for prompt in prompts]
         inputs = self._inputs(tokenized)
         width = inputs["input_ids"].shape[1]
+        stop = _checked_stop(stop)
+        stopping = StopStrings(self.tokenizer, stop, width)
+        criteria = StoppingCriteriaList(generation_arguments.pop("stopping_criteria", ()))
         if stop:
-            generation_arguments |= {"stop_strings": list(stop), "tokenizer": self.tokenizer}
+            criteria.append(stopping)
         output = self.model.generate(
             **inputs,
             max_new_tokens=self._room(width, max_new_tokens),
+            stopping_criteria=criteria,
             **generation_arguments,
         )
         return [
-            self._generation(prompt, row[width:].tolist(), stop)
+            self._generation(prompt, row[width:].tolist(), stopping)
             for prompt, row in zip(tokenized, output, strict=True)
         ]
 
@@ -216,7 +222,7 @@ class SteeredModel:
         prompt: Prompt,
         *,
         max_new_tokens: int | None = None,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] = (),
         alpha: float | None = None,
         **generation_arguments: Any,
     ) -> Generator[str, None, None]:
@@ -226,16 +232,18 @@ class SteeredModel:
         in the prompt are raised here, before the first piece.
         """
         inputs = self._inputs([self._tokenize(prompt, alpha)])
-        limit = self._room(inputs["input_ids"].shape[1], max_new_tokens)
+        width = inputs["input_ids"].shape[1]
+        limit = self._room(width, max_new_tokens)
+        stop = _checked_stop(stop)
+        criteria = StoppingCriteriaList(generation_arguments.pop("stopping_criteria", ()))
         if stop:
-            generation_arguments |= {"stop_strings": list(stop), "tokenizer": self.tokenizer}
-
+            criteria.append(StopStrings(self.tokenizer, stop, width))
         pieces = stream_text(
             lambda streamer, cancelled: self.model.generate(
                 **inputs,
                 max_new_tokens=limit,
                 streamer=streamer,
-                stopping_criteria=StoppingCriteriaList([cancelled]),
+                stopping_criteria=StoppingCriteriaList([*criteria, cancelled]),
                 **generation_arguments,
             ),
             self.tokenizer,
@@ -258,18 +266,21 @@ class SteeredModel:
             PromptError: A continuation is empty, or the prompt is malformed.
             PastaError: As `run` does.
         """
+        if isinstance(continuations, str):
+            raise PromptError("continuations is one text; it must be a list of texts.")
         tokenized = self._tokenize(prompt, alpha)
         rows = []
         for text in continuations:
             ids = self.tokenizer(str(text), add_special_tokens=False)["input_ids"]
             if not ids:
                 raise PromptError(f"The continuation {text!r} has no token to score.")
-            rows.append(TokenizedPrompt(tokenized.text, tokenized.ids + ids, tokenized.bias))
+            bias = tokenized.bias + [0.0] * len(ids)
+            rows.append(TokenizedPrompt(tokenized.text, tokenized.ids + ids, bias))
         if not rows:
             return []
         # Left padding keeps the continuations' ends in line, so one slice holds all their logits.
         inputs = self._inputs(rows)
-        self._room(inputs["input_ids"].shape[1], 0)
+        self._check_fits(inputs["input_ids"].shape[1], 0)
         longest = max(len(row.ids) for row in rows) - len(tokenized.ids)
         positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         logits = self.model(**inputs, position_ids=positions, use_cache=False).logits
@@ -296,6 +307,8 @@ class SteeredModel:
             PastaError: As `run` does.
         """
         prompts, _ = as_list(prompt)
+        if not prompts:
+            raise PromptError("The list of prompts is empty.")
         return self._inputs([self._tokenize(one, alpha) for one in prompts])
 
     def count_tokens(self, prompt: Prompt) -> int:
@@ -323,12 +336,8 @@ class SteeredModel:
             pad = 0  # masked, so any token will do
 
         def padded(rows: list[list[Any]], filler: float) -> Tensor:
-            # A scored row is longer than its bias: its last tokens have none.
-            return torch.tensor(
-                [[filler] * (width - len(prompt.ids)) + row + [filler] * (len(prompt.ids) - len(row))
-                 for prompt, row in zip(prompts, rows, strict=True)],
-                device=device,
-            )  # fmt: skip
+            filled = [[filler] * (width - len(row)) + row for row in rows]
+            return torch.tensor(filled, device=device)
 
         inputs: dict[str, Any] = {
             "input_ids": padded([prompt.ids for prompt in prompts], pad),
@@ -341,31 +350,38 @@ class SteeredModel:
 
     def _room(self, prompt_tokens: int, wanted: int | None) -> int:
         """Number of tokens to write, after checking that they fit."""
-        if wanted is not None and wanted < 0:
-            raise PromptError(f"max_new_tokens is {wanted}; it must not be negative.")
+        if wanted is not None and (not isinstance(wanted, int) or wanted < 1):
+            raise PromptError(f"max_new_tokens is {wanted!r}; it must be a whole number above 0.")
+        self._check_fits(prompt_tokens, 1 if wanted is None else wanted)
+        if wanted is not None:
+            return wanted
         limit = self.context_length
-        if limit is None:
-            return DEFAULT_NEW_TOKENS if wanted is None else wanted
-        needed = 1 if wanted is None else wanted
-        if prompt_tokens + needed > limit:
+        return (
+            DEFAULT_NEW_TOKENS if limit is None else min(DEFAULT_NEW_TOKENS, limit - prompt_tokens)
+        )
+
+    def _check_fits(self, prompt_tokens: int, needed: int) -> None:
+        limit = self.context_length
+        if limit is not None and prompt_tokens + needed > limit:
             raise PromptTooLongError(
                 f"The prompt has {prompt_tokens} tokens and the answer may have {needed}, but the "
                 f"context of {self.name or 'the model'} is {limit} tokens. Shorten the prompt, "
                 "retrieve fewer documents, or lower max_new_tokens."
             )
-        return min(DEFAULT_NEW_TOKENS, limit - prompt_tokens) if wanted is None else wanted
 
     def _generation(
-        self, prompt: TokenizedPrompt, new: list[int], stop: Sequence[str]
+        self, prompt: TokenizedPrompt, new: list[int], stopping: StopStrings
     ) -> Generation:
         ends = self.model.generation_config.eos_token_id
         ends = {ends} if isinstance(ends, int) else set(ends or ())
         length = next((i + 1 for i, token in enumerate(new) if token in ends), len(new))
-        text: str = self.tokenizer.decode(new[:length], skip_special_tokens=True)
-        found = [text.find(word) for word in stop if word in text]
-        if found:
-            text = text[: min(found)]
-        ended = bool(found) or (length > 0 and new[length - 1] in ends)
+        stopped = stopping.length(new[:length])  # what follows is padding
+        length = length if stopped is None else stopped
+        text = str(self.tokenizer.decode(new[:length], skip_special_tokens=True))
+        text = text[
+            : min((text.find(word) for word in stopping.stop if word in text), default=None)
+        ]
+        ended = stopped is not None or (length > 0 and new[length - 1] in ends)
         return Generation(text, len(prompt.ids), length, "stop" if ended else "length")
 
     def _heads_by_layer(self, profile: HeadProfile | None) -> dict[int, tuple[int, ...]]:
@@ -385,13 +401,21 @@ class SteeredModel:
         return {layer: profile.heads.get(layer, ()) for layer in self._layers}
 
 
-def _install(model: PreTrainedModel) -> None:
+def _checked_stop(stop: str | Sequence[str]) -> list[str]:
+    stop = [stop] if isinstance(stop, str) else list(stop)
+    for word in stop:
+        if not isinstance(word, str) or not word:
+            raise PromptError(f"{word!r} cannot end an answer; a stop string is a text, not empty.")
+    return stop
+
+
+def _install(model: Any) -> None:
     """Make the model call our attention and let `generate` pass its arguments on."""
     attention.register()
     if not model._can_set_attn_implementation():
         raise UnsupportedModelError(
-            f"{type(model).__name__} does not let its attention function be chosen, so it cannot be "
-            "steered."
+            f"{type(model).__name__} does not let its attention function be chosen, so it cannot "
+            "be steered."
         )
     model.set_attn_implementation(attention.NAME)
     validate = model._validate_model_kwargs
@@ -400,11 +424,11 @@ def _install(model: PreTrainedModel) -> None:
         own = (attention.BIAS, attention.HEADS)
         validate({name: value for name, value in model_kwargs.items() if name not in own})
 
-    model._validate_model_kwargs = without_steering  # type: ignore[method-assign]
+    model._validate_model_kwargs = without_steering
 
 
 @torch.no_grad()
-def _steerable_layers(model: PreTrainedModel) -> list[int]:
+def _steerable_layers(model: Any) -> list[int]:
     """The layers whose attention asks for its heads: a forward of two tokens shows them.
 
     Raises:

@@ -13,26 +13,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from jinja2 import meta
-
 from .engine import Generation, SteeredModel
 from .errors import MissingExtraError
 from .prompts import Prompt
 from .spans import Span, SpanStr
-from .template import Environment
+from .template import Environment, template_source, template_variables
 
 try:
     from langchain_core.callbacks import CallbackManagerForLLMRun
     from langchain_core.language_models import BaseLLM
     from langchain_core.messages import BaseMessage, HumanMessage
-    from langchain_core.outputs import GenerationChunk, LLMResult
     from langchain_core.outputs import Generation as LangChainGeneration
+    from langchain_core.outputs import GenerationChunk, LLMResult
     from langchain_core.prompt_values import PromptValue
     from langchain_core.prompts import StringPromptTemplate
 except ImportError as error:
     raise MissingExtraError("langchain-core", "langchain") from error
 
 from pydantic import ConfigDict, Field, model_validator
+
+# Arguments of a call that its answer does not depend on, and `stop`, which is in the cache's key.
+_IN_CACHE_KEY = {"stop", "callbacks", "tags", "metadata", "run_name", "run_id"}
 
 
 class EmphasisPromptValue(PromptValue):
@@ -57,7 +58,7 @@ class EmphasisPromptValue(PromptValue):
 
     def to_messages(self) -> list[BaseMessage]:
         """The prompt as one user message, its emphasis in the extras of its only text block."""
-        marks = [[span["start"], span["end"], span["alpha"]] for span in self.spans]
+        marks = [list(span.values()) for span in self.spans]
         block = {"type": "text", "text": self.text, "extras": {"emphasis": marks}}
         return [HumanMessage(content=[block] if marks else self.text)]
 
@@ -76,9 +77,9 @@ class EmphasisPromptTemplate(StringPromptTemplate):
     def _infer_variables(cls, values: dict[str, Any]) -> dict[str, Any]:
         source = values.get("template")
         if isinstance(source, str):  # anything else is refused by the field's own type
-            needed = meta.find_undeclared_variables(Environment().parse(source))
             partial = values.get("partial_variables") or {}
-            values.setdefault("input_variables", sorted(needed - set(partial)))
+            needed = [name for name in template_variables(source) if name not in partial]
+            values.setdefault("input_variables", needed)
         return values
 
     @classmethod
@@ -101,11 +102,7 @@ class EmphasisPromptTemplate(StringPromptTemplate):
         Raises:
             jinja2.TemplateNotFound: There is no such file.
         """
-        if Path(path).is_file():
-            return cls(template=Path(path).read_text(encoding="utf-8"), **fields)
-        loader = Environment().loader
-        assert loader is not None  # our environment always has one
-        return cls(template=loader.get_source(Environment(), str(path))[0], **fields)
+        return cls(template=template_source(path), **fields)
 
     def format(self, **kwargs: Any) -> SpanStr:
         """Render the prompt with its emphasis."""
@@ -132,7 +129,8 @@ class EmphasisPromptTemplate(StringPromptTemplate):
 class PastaLLM(BaseLLM):
     """A text-completion model that reads emphasis.
 
-    A prompt with emphasis is never answered from LangChain's cache, whose key is the text alone.
+    LangChain's cache, whose key is the text and the fields below, answers neither a prompt with
+    emphasis nor a call with arguments of its own.
 
     Attributes:
         model: The loaded model; several instances may share one.
@@ -168,17 +166,18 @@ class PastaLLM(BaseLLM):
         }
 
     def generate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
-        """Answer prompts; those with emphasis past any cache."""
-        return super(PastaLLM, self._past_cache(prompts)).generate(prompts, *args, **kwargs)
+        """Answer prompts, past any cache where its key would be too coarse."""
+        return super(PastaLLM, self._past_cache(prompts, kwargs)).generate(prompts, *args, **kwargs)
 
     async def agenerate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
-        """Answer prompts; those with emphasis past any cache."""
-        fresh = self._past_cache(prompts)
+        """Answer prompts, past any cache where its key would be too coarse."""
+        fresh = self._past_cache(prompts, kwargs)
         return await super(PastaLLM, fresh).agenerate(prompts, *args, **kwargs)
 
-    def _past_cache(self, prompts: Sequence[str]) -> PastaLLM:
+    def _past_cache(self, prompts: Sequence[str], arguments: Mapping[str, Any]) -> PastaLLM:
         emphasized = any(isinstance(prompt, SpanStr) and prompt.spans for prompt in prompts)
-        return self.model_copy(update={"cache": False}) if emphasized else self
+        own = arguments.keys() - _IN_CACHE_KEY
+        return self.model_copy(update={"cache": False}) if emphasized or own else self
 
     def _generate(
         self,

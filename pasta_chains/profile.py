@@ -43,6 +43,9 @@ class HeadProfile:
             check_alpha(alpha)
         except EmphasisError as error:
             raise ProfileError(f"The head profile's {error}") from error
+        for field, value in (("model", model), ("source", source)):
+            if value is not None and not isinstance(value, str):
+                raise ProfileError(f"The head profile's {field} is {value!r}; it must be a text.")
         set_field = object.__setattr__
         set_field(self, "heads", _checked_heads(heads))
         set_field(self, "alpha", float(alpha))
@@ -71,9 +74,9 @@ class HeadProfile:
         """
         if self.model is not None and model and _last_part(self.model) != _last_part(model):
             raise ProfileError(
-                f"This head profile belongs to {self.model}, but the model is {model}. Heads of one "
-                "model mean nothing in another. If they are the same weights, or a finetuned copy, "
-                "say so with dataclasses.replace(profile, model=None)."
+                f"This head profile belongs to {self.model}, but the model is {model}. Heads of "
+                "one model mean nothing in another. If they are the same weights, or a finetuned "
+                "copy, say so with dataclasses.replace(profile, model=None)."
             )
         for layer, numbers in self.heads.items():
             if layer >= layers:
@@ -105,7 +108,8 @@ class HeadProfile:
             ProfileError: The file cannot be read, or holds something else.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            text = Path(path).read_text(encoding="utf-8")
+            data = json.loads(text, object_pairs_hook=_without_twins)
         except (OSError, ValueError) as error:
             raise ProfileError(f"The head profile {path} cannot be read: {error}") from error
         try:
@@ -128,6 +132,16 @@ class HeadProfile:
         if unknown:
             raise ProfileError(f"A head profile has no field {', '.join(sorted(unknown))}.")
         return cls(**data)
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The fields of a JSON object; of two with one name JSON would silently drop the first."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twin = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it has the field {twin!r} twice.")
+    return fields
 
 
 def _checked_heads(heads: Any) -> dict[int, tuple[int, ...]]:

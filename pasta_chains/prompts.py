@@ -65,18 +65,20 @@ def prompt_text(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> SpanStr:
     """Render a prompt to the text that the model reads.
 
     Raises:
-        PromptError: It holds chat messages, and the model has no chat template, or the template
-            renders another text here than in transformers.
+        PromptError: It is neither text nor chat messages; or the model has no chat template, or
+            the template renders another text here than in transformers.
     """
     if isinstance(prompt, str):
         return prompt if isinstance(prompt, SpanStr) else SpanStr(prompt)
+    if not is_chat(prompt):
+        raise PromptError(f"A prompt is a text or a list of chat messages, not {prompt!r}.")
     template = tokenizer.get_chat_template() if tokenizer.chat_template else None
     if template is None:
         raise PromptError(
             "The model's tokenizer has no chat template, so it takes no chat messages. Pass the "
             "prompt as one text."
         )
-    variables = {"tools": None, "documents": None, **tokenizer.special_tokens_map}
+    variables: dict[str, Any] = {"tools": None, "documents": None, **tokenizer.special_tokens_map}
     text = render_chat(prompt, template, **variables)
     plain = [{**message, "content": SpanStr(message["content"]).text} for message in prompt]
     official = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
@@ -113,4 +115,3 @@ def tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, alpha: float) -
         raise PromptError("The prompt is empty: it has no token for the model to read.")
     bias = token_bias(text, encoded["offset_mapping"], alpha)
     return TokenizedPrompt(text, encoded["input_ids"], bias)
-

@@ -3,24 +3,46 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from queue import Queue
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase, StoppingCriteria, TextStreamer
+from transformers import PreTrainedTokenizerBase, StoppingCriteria
+from transformers.generation.streamers import BaseStreamer
 
 
-class _Queued(TextStreamer):
-    """Puts finished pieces of text into a queue."""
+class _Queued(BaseStreamer):
+    """Puts new text into a queue as soon as its characters are complete."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, queue: Queue[Any]) -> None:
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)  # type: ignore[arg-type]
+        self._tokenizer = tokenizer
         self._queue = queue
+        self._ids: list[int] | None = None  # until the prompt has come
+        self._sent = 0
 
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        if text:
-            self._queue.put(text)
+    def put(self, value: torch.Tensor) -> None:
+        if self._ids is None:
+            self._ids = []
+            return
+        self._ids += value.tolist()
+        text = self._text()
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # the next token may complete it
+            self._send(text)
+
+    def end(self) -> None:
+        self._send(self._text())
+
+    def _text(self) -> str:
+        # All of it: a tokenizer may write the first token of a text without its leading space.
+        return str(self._tokenizer.decode(self._ids or [], skip_special_tokens=True))
+
+    def _send(self, text: str) -> None:
+        if len(text) > self._sent:
+            self._queue.put(text[self._sent :])
+            self._sent = len(text)
 
 
 class _Cancelled(StoppingCriteria):
@@ -36,8 +58,40 @@ class _Cancelled(StoppingCriteria):
         return torch.full((len(input_ids),), stopped, device=input_ids.device, dtype=torch.bool)
 
 
+class StopStrings(StoppingCriteria):
+    """Ends each row whose new text contains one of some texts.
+
+    Unlike the one of transformers it looks at new text alone, so a text that begins in the prompt
+    ends nothing.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str], prompt_tokens: int
+    ) -> None:
+        self._tokenizer = tokenizer
+        self.stop = stop
+        self._prompt_tokens = prompt_tokens
+
+    def __call__(
+        self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
+        new = input_ids[:, self._prompt_tokens :].tolist()
+        return torch.tensor(list(map(self._is_in, new)), device=input_ids.device)
+
+    def length(self, new: Sequence[int]) -> int | None:
+        """Number of tokens up to the one that completes a stop string, or None without one."""
+        if not self._is_in(new):
+            return None
+        return bisect_left(range(len(new)), True, key=lambda count: self._is_in(new[:count]))
+
+    def _is_in(self, new: Sequence[int]) -> bool:
+        # Special tokens included, for they may be what is to end the text.
+        text = str(self._tokenizer.decode(list(new)))
+        return any(word in text for word in self.stop)
+
+
 def stream_text(
-    generate: Callable[[TextStreamer, StoppingCriteria], object],
+    generate: Callable[[BaseStreamer, StoppingCriteria], object],
     tokenizer: PreTrainedTokenizerBase,
 ) -> Generator[str, None, None]:
     """Run `generate` in a thread and yield its text as it comes.
@@ -72,24 +126,25 @@ def stream_text(
         thread.join()
 
 
-def cut_at_stop(pieces: Generator[str, None, None], stop: Sequence[str]) -> Generator[str, None, None]:
+def cut_at_stop(
+    pieces: Generator[str, None, None], stop: Sequence[str]
+) -> Generator[str, None, None]:
     """Yield streamed text up to the first stop string, which is left out.
 
     Text that may be the start of a stop string is held back until that is known.
     """
     held = ""
-    for piece in pieces:
-        held += piece
-        ends = [held.find(word) for word in stop if word in held]
-        if ends:
-            pieces.close()  # ends the generation
-            if held[: min(ends)]:
-                yield held[: min(ends)]
-            return
-        keep = max((_overlap(held, word) for word in stop), default=0)
-        if len(held) > keep:
-            yield held[: len(held) - keep]
-            held = held[len(held) - keep :]
+    with closing(pieces):  # which ends the generation, whenever this ends
+        for piece in pieces:
+            held += piece
+            ends = [held.find(word) for word in stop if word in held]
+            if ends:
+                held = held[: min(ends)]
+                break
+            keep = max((_overlap(held, word) for word in stop), default=0)
+            if len(held) > keep:
+                yield held[: len(held) - keep]
+                held = held[len(held) - keep :]
     if held:
         yield held
 

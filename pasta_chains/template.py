@@ -22,7 +22,7 @@ from traceback import walk_tb
 from typing import Any, NoReturn
 
 import jinja2
-from jinja2 import nodes
+from jinja2 import meta, nodes
 from jinja2.environment import TemplateModule
 from jinja2.ext import Extension
 from jinja2.nativetypes import NativeEnvironment
@@ -127,6 +127,27 @@ def render(source: str, /, **variables: Any) -> SpanStr:
         jinja2.TemplateError: The template is wrong or a variable is missing.
     """
     return SpanStr(_default_environment().from_string(source).render(variables))
+
+
+def template_source(path: str | Path) -> str:
+    """Returns the source of a template file, or of a shipped template such as `rag/qa.jinja`.
+
+    Raises:
+        jinja2.TemplateNotFound: There is neither.
+    """
+    if Path(path).is_file():
+        return Path(path).read_text(encoding="utf-8")
+    loader = jinja2.FileSystemLoader(shipped_templates())
+    return loader.get_source(_default_environment(), str(path))[0]
+
+
+def template_variables(source: str) -> list[str]:
+    """Returns the names of the variables that a template needs, sorted.
+
+    Raises:
+        jinja2.TemplateSyntaxError: The source is no valid template.
+    """
+    return sorted(meta.find_undeclared_variables(_default_environment().parse(source)))
 
 
 def shipped_templates() -> Path:

@@ -44,6 +44,37 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def metaspace_tokenizer() -> PreTrainedTokenizerFast:
+    """A BPE like that of Llama 2: words begin with a marked space, and unknown bytes are tokens."""
+    made = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    made.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=360,
+        special_tokens=["<pad>", "<s>", "</s>", "<unk>", *(f"<0x{b:02X}>" for b in range(256))],
+        show_progress=False,
+    )
+    made.train_from_iterator(_CORPUS, trainer)
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", made.token_to_id("<s>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
 def llama(seed: int = 0, context: int = 256, **config: int) -> LlamaForCausalLM:
     """A grouped-query Llama with 3 layers, 4 query heads and 2 key-value heads."""
     torch.manual_seed(seed)

@@ -15,7 +15,7 @@ from .tasks import Conversation, draw_conversation
 from .tokenizer import ASSISTANT, SYSTEM, USER
 from .world import Difficulty, World
 
-LENGTHS = (128, 192, 256, 384, 512)
+LENGTHS = (128, 192, 256, 384, 512, 640)
 """Sequence lengths of batches, so that a compiled model sees few shapes."""
 
 EASY = Difficulty((1, 2), (1, 1), 3)

@@ -51,11 +51,11 @@ NOUNS = (
 ).split()
 PLACE_KINDS = (
     "academy airport archive arena bakery bank bridge cafe canal castle cathedral chapel cinema "
-    "clinic club college dam factory farm ferry festival foundry gallery garden hall harbor hospital "
-    "hotel house inn laboratory library lighthouse market mill mine monastery museum observatory "
-    "office orchard palace park plant pool port quarry railway reservoir restaurant road school "
-    "shipyard shop square stadium station studio temple theater tower tunnel university village "
-    "vineyard warehouse workshop zoo"
+    "clinic club college dam factory farm ferry festival foundry gallery garden hall harbor "
+    "hospital hotel house inn laboratory library lighthouse market mill mine monastery museum "
+    "observatory office orchard palace park plant pool port quarry railway reservoir restaurant "
+    "road school shipyard shop square stadium station studio temple theater tower tunnel "
+    "university village vineyard warehouse workshop zoo"
 ).split()
 COLORS = "red blue green yellow white black orange purple brown gray pink silver gold".split()
 MATERIALS = (
@@ -171,7 +171,11 @@ def number(rng: Random) -> str:
     shape = rng.random()
     if shape < 0.5:
         return str(rng.randint(2, 99))
-    return str(rng.randint(100, 999)) if shape < 0.8 else f"{rng.randint(1, 99)},{rng.randint(0, 999):03d}"
+    return (
+        str(rng.randint(100, 999))
+        if shape < 0.8
+        else f"{rng.randint(1, 99)},{rng.randint(0, 999):03d}"
+    )
 
 
 def code(rng: Random, *, held_out: bool) -> str:

@@ -189,7 +189,9 @@ _PLACE_NOUNS = (
     "port base birthplace origin destination seat venue twin neighbor rival supplier branch depot "
     "source terminus partner campus"
 ).split()
-_DATE_NOUNS = "deadline anniversary festival launch closing holiday opening review exam fair".split()
+_DATE_NOUNS = (
+    "deadline anniversary festival launch closing holiday opening review exam fair".split()
+)
 _CODE_NOUNS = "password code reference number key serial license ticket model passphrase".split()
 _DAY_NOUNS = "market rest meeting delivery training cleaning".split()
 

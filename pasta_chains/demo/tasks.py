@@ -81,8 +81,8 @@ TASKS: dict[str, tuple[Task, float]] = {"read documents": (read_documents, 1.0)}
 
 def draw_conversation(world: World, difficulty: Difficulty) -> Conversation:
     """Draw a task by its share, and a conversation from it."""
-    tasks, shares = zip(*TASKS.values(), strict=True)
-    (task,) = world.rng.choices(tasks, shares)
+    shares = [share for _, share in TASKS.values()]
+    ((task, _),) = world.rng.choices(list(TASKS.values()), shares)
     return task(world, difficulty)
 
 
@@ -110,7 +110,9 @@ def _answer(question: Question, reading: Reading, shown: Sequence[str], rng: Ran
 def _vary_layout(documents: Sequence[str], question: str, rng: Random) -> str:
     if rng.random() < 0.5:
         return layout(documents, question)
-    numbered = rng.choice(("[{i}] {d}", "[{i}] {d}", "- {d}", "Document {i}: {d}", "({i}) {d}", "{d}"))
+    numbered = rng.choice(
+        ("[{i}] {d}", "[{i}] {d}", "- {d}", "Document {i}: {d}", "({i}) {d}", "{d}")
+    )
     listed = rng.choice(("\n\n", "\n")).join(
         numbered.format(i=i, d=text) for i, text in enumerate(documents, 1)
     )

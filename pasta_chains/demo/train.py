@@ -71,7 +71,8 @@ class _Stream(IterableDataset[Batch]):
 
 def _optimizers(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for embeddings and norms."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         inside = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
         (matrices if inside else others).append(parameter)
@@ -105,7 +106,7 @@ def _loss(model: LlamaForCausalLM, decoder: Any, batch: Batch) -> tuple[Tensor, 
 
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
-    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 7500,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 4500,
     tokens: Annotated[int, typer.Option(help="Tokens per step.")] = 6144,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2.5e-3,
     seed: Annotated[int, typer.Option(help="Of world, weights and order.")] = 0,
@@ -146,7 +147,9 @@ def train(
         if (step + 1) % 100 == 0:
             mean, share = sum(losses[-100:]) / 100, sum(right[-100:]) / 100
             minutes = (time.time() - started) / 60
-            typer.echo(f"step {step + 1}: loss {mean:.3f}, tokens right {share:.3f}, {minutes:.1f} min")
+            typer.echo(
+                f"step {step + 1}: loss {mean:.3f}, tokens right {share:.3f}, {minutes:.1f} min"
+            )
         if (step + 1) % 1000 == 0:
             save(model, tokenizer, out)
     save(model, tokenizer, out)

@@ -1,0 +1,22 @@
+"""LlamaIndex: a response synthesizer that emphasizes retrieved text, and what it stands on.
+
+    engine = RetrieverQueryEngine(retriever, EmphasisSynthesizer(llm=PastaLLM(model)))
+
+Spans are computed from the nodes, where they are exact, and travel inside the prompt: as a
+`SpanStr` to a completion, as an `EmphasisTextBlock` to a chat.
+"""
+
+from __future__ import annotations
+
+from pasta_chains.errors import MissingExtraError
+
+try:
+    import llama_index.core  # noqa: F401  (only to say what is missing)
+except ImportError as error:
+    raise MissingExtraError("llama-index-core", "llama-index") from error
+
+from .llm import PastaLLM
+from .prompts import EmphasisPromptTemplate, EmphasisTextBlock
+from .synthesizer import EmphasisSynthesizer
+
+__all__ = ["EmphasisPromptTemplate", "EmphasisSynthesizer", "EmphasisTextBlock", "PastaLLM"]

@@ -1,0 +1,156 @@
+"""A steered model as LlamaIndex's `LLM`."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
+    TextBlock,
+)
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.custom import CustomLLM
+from pydantic import Field, PrivateAttr
+
+from pasta_chains.engine import Generation, SteeredModel
+from pasta_chains.errors import EmphasisError, PromptError
+from pasta_chains.prompts import Prompt
+from pasta_chains.spans import SpanStr
+
+from .prompts import EmphasisTextBlock
+
+
+class PastaLLM(CustomLLM):
+    """A local model that reads emphasis.
+
+    Args:
+        model: The loaded model; several instances may share one.
+        max_new_tokens: Longest answer; None for the model's default.
+        alpha: Instead of the profile's; None keeps it.
+        use_chat_template: Send prompts as chat messages. By default the model continues a prompt
+            as it stands.
+        generation_arguments: For transformers' `generate`.
+        **kwargs: Fields of LlamaIndex's `LLM`, such as `system_prompt`.
+    """
+
+    max_new_tokens: int | None = None
+    alpha: float | None = None
+    use_chat_template: bool = False
+    generation_arguments: dict[str, Any] = Field(default_factory=dict)
+    _model: SteeredModel = PrivateAttr()
+
+    def __init__(self, model: SteeredModel, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._model = model
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name of this class in serialized form."""
+        return "pasta_llm"
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex wants to know of the model."""
+        known: dict[str, Any] = {
+            "context_window": self._model.context_length,
+            "num_output": self.max_new_tokens,
+        }
+        return LLMMetadata(
+            model_name=self._model.name or "unknown",
+            is_chat_model=self.use_chat_template,
+            **{name: value for name, value in known.items() if value is not None},
+        )
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Continue a prompt."""
+        return _completion(self._run(self._as_prompt(prompt), kwargs))
+
+    @llm_completion_callback()
+    def stream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseGen:
+        """Continue a prompt, piece by piece."""
+        pieces = self._model.stream(self._as_prompt(prompt), **self._options(kwargs))
+        return (CompletionResponse(text=text, delta=delta) for text, delta in _growing(pieces))
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer chat messages, through the model's own chat template."""
+        answer = self._run([_message(message) for message in messages], kwargs)
+        return ChatResponse(message=_assistant(answer.text), additional_kwargs=_usage(answer))
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Answer chat messages, piece by piece."""
+        prompt = [_message(message) for message in messages]
+        pieces = self._model.stream(prompt, **self._options(kwargs))
+        return (
+            ChatResponse(message=_assistant(text), delta=delta) for text, delta in _growing(pieces)
+        )
+
+    def _extend_prompt(self, formatted_prompt: str) -> str:
+        extended = super()._extend_prompt(formatted_prompt)
+        if len(SpanStr(extended).spans) < len(SpanStr(formatted_prompt).spans):
+            raise EmphasisError(
+                "The query_wrapper_prompt drops the prompt's emphasis. Make it an "
+                "EmphasisPromptTemplate with {{ query_str }}."
+            )
+        return extended
+
+    def _as_prompt(self, prompt: str) -> Prompt:
+        return [{"role": "user", "content": prompt}] if self.use_chat_template else prompt
+
+    def _run(self, prompt: Prompt, kwargs: dict[str, Any]) -> Generation:
+        return self._model.run([prompt], **self._options(kwargs))[0]
+
+    def _options(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "max_new_tokens": self.max_new_tokens,
+            "alpha": self.alpha,
+            **self.generation_arguments,
+            **kwargs,
+        }
+
+
+def _message(message: ChatMessage) -> dict[str, Any]:
+    blocks = message.blocks
+    if not all(isinstance(block, TextBlock) for block in blocks):
+        raise PromptError("Messages to this model hold text only, no images or other blocks.")
+    texts = [
+        block.to_text() if isinstance(block, EmphasisTextBlock) else block.text
+        for block in blocks
+        if isinstance(block, TextBlock)
+    ]
+    return {"role": message.role.value, "content": SpanStr("\n").join(texts)}
+
+
+def _assistant(text: str) -> ChatMessage:
+    return ChatMessage(role=MessageRole.ASSISTANT, content=text)
+
+
+def _completion(answer: Generation) -> CompletionResponse:
+    return CompletionResponse(text=answer.text, additional_kwargs=_usage(answer))
+
+
+def _usage(answer: Generation) -> dict[str, Any]:
+    return {
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.new_tokens,
+        "finish_reason": answer.finish_reason,
+    }
+
+
+def _growing(pieces: Generator[str, None, None]) -> Generator[tuple[str, str], None, None]:
+    """Each piece with all the text up to it."""
+    text = ""
+    for piece in pieces:
+        text += piece
+        yield text, piece
