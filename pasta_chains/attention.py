@@ -101,8 +101,8 @@ def _refuse_other_attention(module: nn.Module, kwargs: Mapping[str, Any]) -> Non
     for argument, kind in _NOT_STEERED_YET.items():
         if kwargs.get(argument) is not None:
             raise UnsupportedModelError(
-                f"{type(module).__name__} uses {kind}, which cannot be steered yet. Load the model "
-                "without emphasis, or choose a model with full attention."
+                f"{type(module).__name__} uses {kind}, which cannot be steered yet. Use the model "
+                "through transformers, without emphasis, or choose one with full attention."
             )
 
 

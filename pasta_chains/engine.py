@@ -7,8 +7,7 @@ share one.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, overload
@@ -28,6 +27,7 @@ from . import attention
 from .errors import ProfileError, PromptError, PromptTooLongError, UnsupportedModelError
 from .profile import FILE_NAME, HeadProfile
 from .prompts import Prompt, TokenizedPrompt, as_list, tokenize
+from .steerable import make_steerable
 from .streaming import StopStrings, cut_at_stop, stream_text
 
 DEFAULT_NEW_TOKENS = 256
@@ -78,9 +78,8 @@ class SteeredModel:
             )
         self.model: Any = model  # a PreTrainedModel, whose type does not tell that it generates
         self.tokenizer = tokenizer
+        self._layers = make_steerable(model)
         self.model.eval()
-        _install(model)
-        self._layers = _steerable_layers(model)
         self.profile = profile
 
     @classmethod
@@ -407,40 +406,3 @@ def _checked_stop(stop: str | Sequence[str]) -> list[str]:
         if not isinstance(word, str) or not word:
             raise PromptError(f"{word!r} cannot end an answer; a stop string is a text, not empty.")
     return stop
-
-
-def _install(model: Any) -> None:
-    """Make the model call our attention and let `generate` pass its arguments on."""
-    attention.register()
-    if not model._can_set_attn_implementation():
-        raise UnsupportedModelError(
-            f"{type(model).__name__} does not let its attention function be chosen, so it cannot "
-            "be steered."
-        )
-    model.set_attn_implementation(attention.NAME)
-    validate = model._validate_model_kwargs
-
-    def without_steering(model_kwargs: dict[str, Any]) -> None:
-        own = (attention.BIAS, attention.HEADS)
-        validate({name: value for name, value in model_kwargs.items() if name not in own})
-
-    model._validate_model_kwargs = without_steering
-
-
-@torch.no_grad()
-def _steerable_layers(model: Any) -> list[int]:
-    """The layers whose attention asks for its heads: a forward of two tokens shows them.
-
-    Raises:
-        UnsupportedModelError: No layer asks, or one has attention that cannot be steered.
-    """
-    asked: Mapping[int, tuple[int, ...]] = defaultdict(tuple)  # a layer that asks leaves its number
-    ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
-    bias = torch.zeros((1, 2), device=model.device)
-    model(ids, use_cache=False, **{attention.BIAS: bias, attention.HEADS: asked})
-    if not asked:
-        raise UnsupportedModelError(
-            f"The layers of {type(model).__name__} do not pass the steering on to their attention, "
-            "so it cannot be steered."
-        )
-    return sorted(asked)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported: no test may download
+
 import pytest
 
 from pasta_chains import demo

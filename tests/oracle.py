@@ -46,8 +46,13 @@ def logits(
     for ids, bias in zip(rows, biases, strict=True):
 
         def attend(
-            module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor,
-            bias: Sequence[float] = bias, **kwargs: Any,
+            module: Any,
+            query: Tensor,
+            key: Tensor,
+            value: Tensor,
+            mask: Tensor,
+            bias: Sequence[float] = bias,
+            **kwargs: Any,
         ) -> tuple[Tensor, None]:
             groups = query.shape[1] // key.shape[1]
             key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)

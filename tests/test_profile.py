@@ -130,7 +130,7 @@ def test_a_file_that_is_no_profile_is_refused_with_its_name(
 
 @pytest.mark.parametrize("name", ["missing.json", "."])
 def test_a_file_that_cannot_be_opened_is_refused_with_its_name(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ProfileError, match="The head profile .* cannot be read"):
+    with pytest.raises(ProfileError, match=r"The head profile .* cannot be read"):
         HeadProfile.load(tmp_path / name)
 
 

@@ -38,7 +38,9 @@ def test_a_token_belongs_to_the_innermost_span_with_which_it_shares_a_visible_ch
         {i for i in range(start, end) if not text.text[i].isspace()} for start, end in offsets
     ]
     owners = [
-        next((span for span in reversed(text.spans) if shared & {*range(span.start, span.end)}), None)
+        next(
+            (span for span in reversed(text.spans) if shared & {*range(span.start, span.end)}), None
+        )
         for shared in visible
     ]
     read = set().union(*visible)
@@ -86,7 +88,9 @@ def test_owners(text: str, spans: list[tuple[int, int]], offsets: list, owners: 
 def test_a_span_without_a_token_is_an_error(
     text: str, span: tuple[int, int], offsets: list[tuple[int, int]]
 ) -> None:
-    with pytest.raises(EmphasisError, match=rf"characters {span[0]} to {span[1]}\) covers no token"):
+    with pytest.raises(
+        EmphasisError, match=rf"characters {span[0]} to {span[1]}\) covers no token"
+    ):
         token_spans(SpanStr(text, [span]), offsets)
 
 
@@ -124,7 +128,9 @@ def test_alpha_1_gives_exact_zeros_and_no_token_gives_none() -> None:
     assert token_bias(SpanStr(""), [], 0.1) == []
 
 
-@pytest.mark.parametrize("alpha", [0, -0.1, 1.001, math.nan, math.inf, -math.inf, True, "0.1", None])
+@pytest.mark.parametrize(
+    "alpha", [0, -0.1, 1.001, math.nan, math.inf, -math.inf, True, "0.1", None]
+)
 def test_an_alpha_outside_0_to_1_is_refused(alpha: object) -> None:
     with pytest.raises(EmphasisError, match=r"alpha is .* above 0 and at most 1"):
         check_alpha(alpha)  # type: ignore[arg-type]

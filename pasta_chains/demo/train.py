@@ -5,6 +5,7 @@ Tokenizer, world and order of batches follow from the seed. A CPU is enough.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -116,7 +117,7 @@ def train(
     tokenizer = train_tokenizer(context=CONTEXT, seed=seed)
     model = build_model(tokenizer)
     if torch.cuda.is_available():
-        model.cuda()
+        nn.Module.cuda(model)  # transformers wraps it in a way that loses its type
     else:
         AttentionInterface.register("training", training_attention)
         model.set_attn_implementation("training")
@@ -157,11 +158,9 @@ def train(
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     """Write model and tokenizer; weights in float16, to be read as float32."""
-    weights = {name: tensor.half() for name, tensor in model.state_dict().items()}
-    model.save_pretrained(out, state_dict=weights)
+    copy.deepcopy(model).half().save_pretrained(out)
     config = json.loads((out / "config.json").read_text())
     config["dtype"] = "float32"
-    config.pop("_attn_implementation_autoset", None)
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     tokenizer.save_pretrained(out)
 

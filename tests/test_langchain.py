@@ -1,0 +1,289 @@
+"""LangChain: emphasis reaches the model through every way of calling a chain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from jinja2 import TemplateNotFound, TemplateSyntaxError
+from langchain_core.caches import InMemoryCache
+from langchain_core.globals import set_llm_cache
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompts import PromptTemplate
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel, RunnablePassthrough
+
+from pasta_chains import HeadProfile, Span, SpanStr, SteeredModel, emphasize
+from pasta_chains.errors import EmphasisDroppedWarning, ProfileError
+from pasta_chains.langchain import EmphasisPromptTemplate, EmphasisPromptValue, PastaLLM
+
+SOURCE = "The mayor of Tarn is <% emphasize %>{{ a }}<% endemphasize %>. Or {{ b }}. Answer:"
+INPUTS = [{"a": "Ada Lowe", "b": "Bo Marsh"}, {"a": "Bo", "b": emphasize("Ada Lowe", 0.1)}]
+PLAIN = "The mayor of Tarn is Ada Lowe. Or Bo Marsh. Answer:"
+MARKED = SpanStr(PLAIN, [Span(21, 29)])
+
+
+@pytest.fixture(scope="module")
+def model() -> SteeredModel:
+    profile = HeadProfile({0: [2], 1: [0, 3], 2: [0, 1, 2, 3]}, alpha=0.02)
+    return SteeredModel(tiny.llama(), tiny.tokenizer(), profile)
+
+
+@pytest.fixture
+def llm(model: SteeredModel) -> PastaLLM:
+    return PastaLLM(model=model, max_new_tokens=6)
+
+
+@pytest.fixture
+def chain(llm: PastaLLM) -> Runnable[dict, str]:
+    return EmphasisPromptTemplate.from_template(SOURCE) | llm | StrOutputParser()
+
+
+@pytest.fixture
+def cache() -> Iterator[InMemoryCache]:
+    made = InMemoryCache()
+    set_llm_cache(made)
+    yield made
+    set_llm_cache(None)
+
+
+@pytest.fixture
+def answers(model: SteeredModel) -> list[str]:
+    prompts = [EmphasisPromptTemplate.from_template(SOURCE).format(**given) for given in INPUTS]
+    assert [len(prompt.spans) for prompt in prompts] == [1, 2]
+    assert prompts[0] == MARKED
+    found = model.generate(prompts, max_new_tokens=6)
+    assert found[0] != model.generate(PLAIN, max_new_tokens=6)
+    return found
+
+
+async def collected(chunks: Any) -> str:
+    return "".join([chunk async for chunk in chunks])
+
+
+WAYS = {
+    "invoke": lambda chain: [chain.invoke(given) for given in INPUTS],
+    "batch": lambda chain: chain.batch(INPUTS),
+    "batch one by one": lambda chain: chain.batch(INPUTS, config={"max_concurrency": 1}),
+    "stream": lambda chain: ["".join(chain.stream(given)) for given in INPUTS],
+    "ainvoke": lambda chain: [asyncio.run(chain.ainvoke(given)) for given in INPUTS],
+    "abatch": lambda chain: asyncio.run(chain.abatch(INPUTS)),
+    "astream": lambda chain: [asyncio.run(collected(chain.astream(given))) for given in INPUTS],
+}
+WRAPPED = {
+    "as it is": lambda chain: chain,
+    "with_retry": lambda chain: chain.with_retry(stop_after_attempt=2),
+    "with_fallbacks": lambda chain: RunnableLambda(lambda _: 1 / 0).with_fallbacks([chain]),
+    "bind": lambda chain: chain.first | chain.steps[1].bind(stop=["never there"]) | chain.last,
+    "parallel": lambda chain: RunnableParallel(x=chain) | (lambda found: found["x"]),
+    "passthrough": lambda chain: RunnablePassthrough.assign(x=chain) | (lambda found: found["x"]),
+}
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED.values(), ids=WRAPPED.keys())
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_every_way_gives_the_text_of_the_steered_model(
+    way: Any, wrapped: Any, chain: Runnable, answers: list[str]
+) -> None:
+    assert way(wrapped(chain)) == answers
+
+
+def test_the_llm_itself_falls_back_and_retries_with_its_emphasis(
+    llm: PastaLLM, model: SteeredModel, answers: list[str]
+) -> None:
+    prompt = EmphasisPromptTemplate.from_template(SOURCE)
+    broken = PastaLLM(model=SteeredModel(tiny.llama(), tiny.tokenizer()))
+    with pytest.raises(ProfileError, match="no head profile"):
+        (prompt | broken).invoke(INPUTS[0])
+    assert (prompt | broken.with_fallbacks([llm])).invoke(INPUTS[0]) == answers[0]
+    assert (prompt | llm.with_retry()).batch(INPUTS) == answers
+
+
+def test_branches_that_run_at_once_keep_their_own_emphasis(
+    llm: PastaLLM, model: SteeredModel
+) -> None:
+    sources = {f"k{n}": PLAIN[:n] + "{{ x | emphasize }}" + PLAIN[n:] for n in range(0, 40, 5)}
+    branches = {k: EmphasisPromptTemplate.from_template(s) | llm for k, s in sources.items()}
+    expected = {
+        k: model.generate(
+            EmphasisPromptTemplate.from_template(s).format(x="Tarn"), max_new_tokens=6
+        )
+        for k, s in sources.items()
+    }
+    assert RunnableParallel(branches).invoke({"x": "Tarn"}) == expected
+
+
+def test_bound_stop_strings_end_the_text(llm: PastaLLM, answers: list[str]) -> None:
+    assert "a" in answers[0]
+    chain = EmphasisPromptTemplate.from_template(SOURCE) | llm.bind(stop=["a"])
+    assert chain.invoke(INPUTS[0]) == answers[0][: answers[0].index("a")]
+    assert "".join(chain.stream(INPUTS[0])) == chain.invoke(INPUTS[0])
+
+
+def test_arguments_of_the_call_and_of_the_instance_reach_the_model(model: SteeredModel) -> None:
+    llm = PastaLLM(model=model, max_new_tokens=6, alpha=1.0, generation_arguments={"num_beams": 2})
+    assert llm.invoke(EmphasisPromptValue.from_text(MARKED)) == model.generate(
+        PLAIN, max_new_tokens=6, num_beams=2
+    )
+    prompt = EmphasisPromptValue.from_text(MARKED)
+    assert llm.invoke(prompt, max_new_tokens=2, alpha=0.1) == model.generate(
+        MARKED, max_new_tokens=2, alpha=0.1, num_beams=2
+    )
+
+
+def test_chat_sends_the_prompt_as_one_user_message(model: SteeredModel) -> None:
+    llm = PastaLLM(model=model, max_new_tokens=6, chat=True)
+    expected = model.generate([{"role": "user", "content": MARKED}], max_new_tokens=6)
+    prompt = EmphasisPromptValue.from_text(MARKED)
+    assert llm.invoke(prompt) == expected
+    assert "".join(llm.stream(prompt)) == expected
+    assert expected != model.generate(MARKED, max_new_tokens=6)
+
+
+def test_a_plain_prompt_template_works_and_drops_emphasis_only_with_a_warning(
+    llm: PastaLLM, model: SteeredModel
+) -> None:
+    plain = PromptTemplate.from_template("The mayor of Tarn is {a}. Or {b}. Answer:") | llm
+    assert plain.invoke(INPUTS[0]) == model.generate(PLAIN, max_new_tokens=6)
+    with pytest.warns(EmphasisDroppedWarning):
+        plain.invoke({"a": "Ada Lowe", "b": emphasize("Bo Marsh")})
+
+
+def test_usage_is_told(llm: PastaLLM, model: SteeredModel) -> None:
+    prompts = [EmphasisPromptValue.from_text(MARKED), EmphasisPromptValue(text="Tarn")]
+    result = llm.generate_prompt(prompts)
+    runs = model.run([MARKED, "Tarn"], max_new_tokens=6)
+    assert result.llm_output == {
+        "model_name": model.name,
+        "token_usage": {
+            "prompt_tokens": sum(run.prompt_tokens for run in runs),
+            "completion_tokens": sum(run.new_tokens for run in runs),
+        },
+    }
+    for (generation,), run in zip(result.generations, runs, strict=True):
+        assert generation.text == run.text
+        assert generation.generation_info == {
+            "finish_reason": run.finish_reason,
+            "prompt_tokens": run.prompt_tokens,
+            "completion_tokens": run.new_tokens,
+        }
+
+
+@pytest.mark.parametrize("text", [PLAIN, MARKED.text + "🙂", ""])
+def test_tokens_are_counted_by_the_models_tokenizer(
+    llm: PastaLLM, model: SteeredModel, text: str
+) -> None:
+    assert llm.get_num_tokens(text) == model.count_tokens(text)
+    assert llm.get_num_tokens(text + emphasize("!")) == model.count_tokens(text + "!")
+
+
+# Cache
+
+
+@pytest.mark.parametrize("order", [(PLAIN, MARKED), (MARKED, PLAIN)], ids=["plain", "marked"])
+@pytest.mark.parametrize("is_global", [True, False])
+@pytest.mark.parametrize("is_async", [True, False])
+def test_the_cache_never_answers_a_prompt_with_other_emphasis(
+    model: SteeredModel, order: tuple[str, str], is_global: bool, is_async: bool,
+    cache: InMemoryCache,
+) -> None:  # fmt: skip
+    llm = PastaLLM(model=model, max_new_tokens=6)
+    if not is_global:
+        set_llm_cache(None)
+        llm = PastaLLM(model=model, max_new_tokens=6, cache=cache)
+    for text in (*order, *order):
+        prompt = EmphasisPromptValue.from_text(SpanStr(text))
+        found = asyncio.run(llm.ainvoke(prompt)) if is_async else llm.invoke(prompt)
+        assert found == model.generate(text, max_new_tokens=6)
+    assert len(cache._cache) == 1, "the plain prompt is cached, the emphasized one is not"
+
+
+def test_the_cache_answers_a_plain_prompt_and_not_one_with_arguments_of_its_own(
+    llm: PastaLLM, model: SteeredModel, cache: InMemoryCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = llm.invoke(PLAIN)
+    assert llm.invoke(PLAIN, max_new_tokens=2) == model.generate(PLAIN, max_new_tokens=2) != whole
+    assert llm.bind(max_new_tokens=3).invoke(PLAIN) == model.generate(PLAIN, max_new_tokens=3)
+    assert llm.invoke(PLAIN, stop=[whole[1]]) == whole[: whole.index(whole[1])]
+    shorter = PastaLLM(model=model, max_new_tokens=1)
+    assert shorter.invoke(PLAIN) == model.generate(PLAIN, max_new_tokens=1)
+    monkeypatch.setattr(model, "run", lambda *_, **__: pytest.fail("not from the cache"))
+    assert llm.invoke(PLAIN) == whole
+    assert llm.invoke(PLAIN, config={"tags": ["t"], "metadata": {"m": 1}}) == whole
+
+
+# Templates
+
+
+def test_variables_are_inferred_and_partial_ones_filled_in() -> None:
+    source = (
+        "{% set c = 1 %}{{ range(2) | length }}{{ b }}{% for a in d %}{{ a }}{{ c }}{% endfor %}"
+    )
+    assert EmphasisPromptTemplate.from_template(source).input_variables == ["b", "d"]
+    prompt = EmphasisPromptTemplate.from_template(SOURCE, partial_variables={"a": "Ada Lowe"})
+    assert prompt.input_variables == ["b"]
+    late = EmphasisPromptTemplate.from_template(SOURCE).partial(b=lambda: "Bo Marsh")
+    assert late.input_variables == ["a"]
+    for found in (prompt.format(b="Bo Marsh"), late.format(a="Ada Lowe")):
+        assert (found, found.spans) == (PLAIN, MARKED.spans)
+    marked = EmphasisPromptTemplate.from_template("{{ a }}{{ b }}").partial(a=emphasize("x"))
+    assert marked.format(b="y").spans == (Span(0, 1),)
+
+
+def test_a_missing_variable_and_a_wrong_template_are_errors() -> None:
+    prompt = EmphasisPromptTemplate.from_template(SOURCE)
+    with pytest.raises(KeyError, match=r"missing variables \{'b'\}"):
+        prompt.invoke({"a": "x"})
+    with pytest.raises(TemplateSyntaxError):
+        EmphasisPromptTemplate.from_template("<% emphasize %>x")
+    with pytest.raises(TemplateNotFound):
+        EmphasisPromptTemplate.from_file("no/such.jinja")
+    with pytest.raises(ValueError, match="template"):
+        EmphasisPromptTemplate(template=3)  # type: ignore[arg-type]
+
+
+def test_templates_come_from_a_file_or_are_shipped(tmp_path: Path) -> None:
+    (tmp_path / "own.jinja").write_text(SOURCE, encoding="utf-8")
+    for path in (tmp_path / "own.jinja", str(tmp_path / "own.jinja")):
+        assert EmphasisPromptTemplate.from_file(path).format(**INPUTS[0]).spans == MARKED.spans
+    shipped = EmphasisPromptTemplate.from_file("rag/qa.jinja")
+    assert shipped.input_variables == ["documents", "question"]
+    documents = [{"text": "Ada.", "trusted": True}, {"text": "Bo."}]
+    text = shipped.format(documents=documents, question="Who?")
+    assert text.emphasized() == ("Ada.",)
+    assert text.endswith("[1] Ada.\n\n[2] Bo.\n\nQuestion: Who?\nAnswer:")
+
+
+def test_the_prompt_value_is_text_messages_and_json() -> None:
+    spans = [Span(0, 3, 0.1, "n"), Span(4, 9, deemphasized=True)]
+    value = EmphasisPromptValue.from_text(SpanStr(PLAIN, spans))
+    assert value.to_string() == PLAIN
+    assert value.to_string().spans == tuple(spans)
+    again = EmphasisPromptValue.model_validate_json(value.model_dump_json())
+    assert again.to_string().spans == tuple(spans)
+    (message,) = value.to_messages()
+    (block,) = message.content
+    assert message.type == "human"
+    assert isinstance(block, dict)
+    assert block["text"] == PLAIN
+    assert SpanStr(block["text"], [Span(*m) for m in block["extras"]["emphasis"]]).spans == tuple(
+        spans
+    )
+    assert EmphasisPromptValue(text="a").to_messages()[0].content == "a"
+
+
+def test_its_identity_tells_what_the_answer_depends_on(model: SteeredModel) -> None:
+    def identity(**fields: Any) -> str:
+        return str(sorted(PastaLLM(model=model, **fields).asdict().items()))
+
+    assert identity() == identity()
+    fields: list[dict[str, Any]] = [
+        {}, {"alpha": 0.5}, {"chat": True}, {"max_new_tokens": 3},
+        {"generation_arguments": {"num_beams": 2}},
+    ]  # fmt: skip
+    assert len({identity(**one) for one in fields}) == len(fields)
+    assert "'2': [0, 1, 2, 3]" in identity()
+    assert "('_type', 'pasta')" in identity()
