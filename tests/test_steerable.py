@@ -16,8 +16,8 @@ from pasta_chains.spans import Span, SpanStr
 TEXT = "The mayor of Tarn is Ada Lowe. The mayor of Tarn is Bo Marsh. Who is the mayor? Answer:"
 
 STEERED = [
-    "gemma", "gpt2", "gpt_neox", "granite", "llama", "olmo2", "opt", "phi", "phi3", "qwen2", "qwen3",
-    "smollm3", "starcoder2",
+    "gemma", "gpt2", "gpt_neox", "granite", "llama", "olmo2", "opt", "phi", "phi3", "qwen2",
+    "qwen3", "smollm3", "starcoder2",
 ]  # fmt: skip
 REFUSED = {
     "bloom": "does not let its attention function be chosen",

@@ -11,15 +11,13 @@ import zlib
 from random import Random
 
 _ONSETS = (
-    "b br c ch cl cr d dr f fl fr g gl gr h j k kl kr l m n p pl pr qu r s sc sh sk sl sm sn sp st "
-    "str sv t th tr v vl w y z zh"
+    "b b c d d f g h j k k l l m m n n p r r s s t t v w y z br ch cl dr fl fr gl gr kl kr pl pr "
+    "qu sh sk sl st str th tr vl"
 ).split()
-_VOWELS = "a e i o u a e i o ai au ea ee ei ia ie io oa oo ou y".split()
-_CODAS = (
-    "b ck d f g k l ld ll lm lt m mp n nd ng nk nn nt p r rd rk rl rm rn rt s sk ss st t th x z"
-).split()
-_PERSON_ENDINGS = "a o i e an en in as is us ar el on ina ela ovic sson berg mann ez wa".split()
-_PLACE_ENDINGS = "ia ford burg ton dal holm mouth stad wick port ville ham by grad ovo".split()
+_VOWELS = "a a a e e e i i o o u ai ea ei ia ie oa oo".split()
+_CODAS = "d k l l m n n n r r r s t ck ld ll lm nd ng nk nt rd rk rn rt sk ss st th x".split()
+_PERSON_ENDINGS = "a o i e an en in us ar el on ina ela sson berg mann ez".split()
+_PLACE_ENDINGS = "ia ford burg ton dal holm mouth stad wick port ville ham by".split()
 _REAL_FIRST_NAMES = (
     "Adam Aisha Alice Ana Anna Ben Carla Carlos Chen Clara Daniel David Diego Elena Emma Eva "
     "Farid Fatima Felix George Grace Hana Hugo Ibrahim Ines Ivan Jack James Jane John Jonas Julia "
@@ -83,23 +81,23 @@ def is_held_out(word: str) -> bool:
 def _syllables(rng: Random, count: int) -> str:
     parts = []
     for position in range(count):
-        onset = rng.choice(_ONSETS) if position == 0 or rng.random() < 0.85 else ""
-        coda = rng.choice(_CODAS) if rng.random() < 0.35 else ""
-        parts.append(onset + rng.choice(_VOWELS) + coda)
+        last = position == count - 1
+        coda = rng.choice(_CODAS) if last and rng.random() < 0.6 else ""
+        parts.append(rng.choice(_ONSETS) + rng.choice(_VOWELS) + coda)
     return "".join(parts)
 
 
 def made_up_word(rng: Random, *, held_out: bool, endings: tuple[str, ...] = ()) -> str:
     """A lower-case word that no language has, from the training or the held-out space."""
     while True:
-        if rng.random() < 0.06:
+        if rng.random() < 0.04:
             letters = "abcdefghijklmnopqrstuvwxyz"
-            word = "".join(rng.choice(letters) for _ in range(rng.randint(3, 8)))
-        elif endings and rng.random() < 0.6:
-            word = _syllables(rng, rng.randint(1, 2)) + rng.choice(endings)
+            word = "".join(rng.choice(letters) for _ in range(rng.randint(3, 7)))
+        elif endings and rng.random() < 0.5:
+            word = _syllables(rng, 1) + rng.choice(endings)
         else:
-            word = _syllables(rng, rng.randint(1, 3))
-        if 3 <= len(word) <= 13 and is_held_out(word) == held_out:
+            word = _syllables(rng, rng.choice((1, 2, 2, 2, 3)))
+        if 3 <= len(word) <= 11 and is_held_out(word) == held_out:
             return word
 
 

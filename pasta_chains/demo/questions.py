@@ -19,7 +19,7 @@ DISAGREEING = Difficulty(conflicts=1.0, unanswerable=0.0, questions=1)
 AGREEING = Difficulty(conflicts=0.0, unanswerable=0.0, questions=1)
 UNANSWERABLE = Difficulty(conflicts=0.0, unanswerable=1.0, questions=1)
 
-NEW_PHRASINGS = 0.25
+NEW_PHRASINGS = 0.2
 """Share of statements and questions phrased in ways that training never used."""
 
 Outcome: TypeAlias = Literal["wanted", "other", "neither"]
@@ -50,7 +50,7 @@ class Case:
 
 
 def draw_cases(difficulty: Difficulty, count: int, seed: int) -> list[Case]:
-    """Draw held-out questions: names that training never used, a quarter of phrasings new."""
+    """Draw held-out questions: names that training never used, a fifth of phrasings new."""
     world = World(Random(seed), held_out=True, new_phrasings=NEW_PHRASINGS)
     cases: list[Case] = []
     while len(cases) < count:

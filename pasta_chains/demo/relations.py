@@ -93,21 +93,21 @@ _FIXED = (
     Relation(
         "profession", "person", "profession",
         ("{e} works as a {v}.", "{e} is a {v}.", "{e} earns a living as a {v}.",
-         "By profession {e} is a {v}.", "{e} is employed as a {v}."),
+         "By profession {e} is a {v}.", "As a {v}, {e} earns a living."),
         ("What is the profession of {e}?", "What does {e} do for a living?",
          "What is the job of {e}?", "As what does {e} work?"),
     ),
     Relation(
         "home", "person", "place",
         ("{e} lives in {v}.", "{e} has a house in {v}.", "The home of {e} is in {v}.",
-         "{v} is where {e} lives.", "{e} resides in {v}."),
+         "{v} is where {e} lives.", "In {v} lives {e}."),
         ("Where does {e} live?", "In which town does {e} live?", "Where is the home of {e}?",
          "What town does {e} live in?"),
     ),
     Relation(
         "location", "landmark", "place",
         ("{e} is in {v}.", "{e} stands in {v}.", "{e} is located in {v}.",
-         "You will find {e} in {v}.", "{v} is home to {e}."),
+         "You will find {e} in {v}.", "In {v} stands {e}."),
         ("Where is {e}?", "In which town is {e}?", "Where can {e} be found?",
          "In what place does one find {e}?"),
     ),
@@ -121,14 +121,14 @@ _FIXED = (
     Relation(
         "material", "landmark", "material",
         ("{e} is made of {v}.", "{e} was built from {v}.", "The builders of {e} used {v}.",
-         "{v} was used to build {e}.", "The walls of {e} are {v}."),
+         "{v} was used to build {e}.", "{v} is what {e} is made of."),
         ("What is {e} made of?", "What was used to build {e}?",
          "Which material is {e} made of?", "From what was {e} built?"),
     ),
     Relation(
         "color", "landmark", "color",
         ("{e} is painted {v}.", "The color of {e} is {v}.", "{e} has {v} walls.",
-         "They painted {e} {v}."),
+         "The walls of {e} are painted {v}."),
         ("What color is {e}?", "What is the color of {e}?", "Which color is {e} painted?",
          "In what color is {e} painted?"),
     ),
@@ -136,21 +136,21 @@ _FIXED = (
         "headquarters", "company", "place",
         ("{e} is based in {v}.", "The headquarters of {e} are in {v}.",
          "{e} has its main office in {v}.", "{v} hosts the headquarters of {e}.",
-         "{e} is headquartered in {v}."),
+         "In {v}, {e} has its main office."),
         ("Where is {e} based?", "Where are the headquarters of {e}?",
          "Where does {e} have its main office?", "In which town is {e} based?"),
     ),
     Relation(
         "product", "company", "thing",
         ("{e} makes {v}.", "{e} sells {v}.", "The main product of {e} is {v}.",
-         "{e} is known for its {v}.", "{e} produces {v}."),
+         "{e} is known for its {v}.", "{v} is what {e} makes."),
         ("What does {e} make?", "What does {e} sell?", "What is the main product of {e}?",
-         "What is produced by {e}?"),
+         "What is it that {e} makes?"),
     ),
     Relation(
         "leader", "company", "person",
         ("{e} is led by {v}.", "{v} leads {e}.", "{v} is the head of {e}.",
-         "The director of {e} is {v}.", "{v} is in charge of {e}."),
+         "The director of {e} is {v}.", "The head of {e} is {v}."),
         ("Who leads {e}?", "Who is the head of {e}?", "Who is in charge of {e}?",
          "By whom is {e} led?"),
     ),
@@ -216,9 +216,14 @@ def _noun_relation(noun: str, entity: str, value: str) -> Relation:
         noun, entity, value,
         (f"The {noun} of {{e}} is {{v}}.", f"{{v}} is the {noun} of {{e}}.",
          f"{{e}} has {{v}} as its {noun}.", f"{{e}} chose {{v}} as its {noun}.",
+         f"{{e}} has a {noun}: {{v}}.", f"The {noun} of {{e}} was {{v}}.",
+         f"As its {noun}, {{e}} has {{v}}.", f"{{v}} became the {noun} of {{e}}.",
+         f"{{e}} now has {{v}} for its {noun}.", f"The {noun} that {{e}} has is {{v}}.",
          f"For {{e}}, the {noun} is {{v}}."),
         (f"{word} is the {noun} of {{e}}?", f"Name the {noun} of {{e}}.",
          f"{word} does {{e}} have as its {noun}?", f"Tell me the {noun} of {{e}}.",
+         f"{word} was the {noun} of {{e}}?", f"What do we know of the {noun} of {{e}}?",
+         f"Do you know the {noun} of {{e}}?", f"{word} became the {noun} of {{e}}?",
          f"Can you say {word.lower()} the {noun} of {{e}} is?"),
     )  # fmt: skip
 
@@ -227,16 +232,37 @@ def _verb_relation(past: str, participle: str, entity: str) -> Relation:
     return Relation(
         past, entity, "person",
         (f"{{v}} {past} {{e}}.", f"{{e}} was {participle} by {{v}}.",
-         f"It was {{v}} who {past} {{e}}.", f"{{e}} was once {participle} by {{v}}."),
+         f"It was {{v}} who {past} {{e}}.", f"{{e}} had been {participle} by {{v}}.",
+         f"The one who {past} {{e}} was {{v}}.", f"{{v}} is the person who {past} {{e}}.",
+         f"{{e}} was once {participle} by {{v}}."),
         (f"Who {past} {{e}}?", f"By whom was {{e}} {participle}?",
-         f"Which person {past} {{e}}?", f"{{e}} was {participle} by whom?"),
+         f"Which person {past} {{e}}?", f"Who was it that {past} {{e}}?",
+         f"Tell me who {past} {{e}}.", f"Do you know who {past} {{e}}?",
+         f"{{e}} was {participle} by whom?"),
     )  # fmt: skip
+
+
+def _loose_relation(rng: Random, noun: str, entity: str, value: str) -> Relation:
+    """Statements of random words: only copying can answer, and only shared words can find them."""
+    words = names.ADJECTIVES + names.NOUNS + ["the", "a", "of", "in", "with", "and", "has", "is"]
+
+    def some() -> str:
+        return " ".join(rng.choice(words) for _ in range(rng.randint(1, 3)))
+
+    statements = []
+    for _ in range(3):
+        parts = ["{e}", noun, "{v}"]
+        rng.shuffle(parts)
+        statements.append(" ".join(f"{part} {some()}" for part in parts) + ".")
+    questions = (f"What is the {noun} of {{e}}?", f"Name the {noun} of {{e}}.",
+                 f"Tell me about the {noun} of {{e}}.")  # fmt: skip
+    return Relation(noun, entity, value, tuple(statements), questions)
 
 
 def draw_relation(rng: Random, *, held_out: bool) -> Relation:
     """Draw a relation: one with its own phrasings, or a noun or verb in a common frame."""
     shape = rng.random()
-    if shape < 0.35:
+    if shape < 0.3:
         return rng.choice(_FIXED)
     if shape < 0.6:
         past, participle = _split_verb(rng.choice(_VERBS))
@@ -258,7 +284,10 @@ def draw_relation(rng: Random, *, held_out: bool) -> Relation:
         noun = f"{rng.choice(names.ADJECTIVES)} {noun}" if rng.random() < 0.4 else noun
     if value == "date":
         noun = f"{noun} date"
-    return _noun_relation(noun, rng.choice(_ENTITY_KINDS[1:]), value)
+    entity = rng.choice(_ENTITY_KINDS[1:])
+    if not held_out and rng.random() < 0.15:
+        return _loose_relation(rng, noun, entity, value)
+    return _noun_relation(noun, entity, value)
 
 
 def _split_verb(pair: str) -> tuple[str, str]:
@@ -278,12 +307,42 @@ FILLERS = (
     "{p} once saw a {a} {n}.", "Guests like the {a} {n2} best.",
 )  # fmt: skip
 
+_BEFORE = (
+    "According to the {a} {n}, ", "As of last {season}, ", "In those days, ", "Today, ",
+    "As everyone knows, ", "For a long time now, ", "The {n} says that ", "{p} says that ",
+    "Near the {n}, people say that ", "After the {a} {season}, ", "Since {y}, ", "Again, ",
+    "The {a} guide says: ", "It is written that ", "Most people think that ", "In truth, ",
+)  # fmt: skip
+_AFTER = (
+    ", as far as anyone knows", " these days", ", said {p}", " since {y}", " again",
+    ", and the {n} knows it", ", not far from the {a} {n}", ", like the {n}", " until {season}",
+    ", for better or worse", ", which is {a}", " with a {a} {n}", ", in spite of the {n2}",
+)  # fmt: skip
+_SEASONS = ("spring", "summer", "autumn", "winter")
+
 
 def filler(rng: Random, *, held_out: bool) -> str:
     """A sentence that answers no question."""
-    return rng.choice(FILLERS).format(
+    return _fill(rng.choice(FILLERS), rng, held_out)
+
+
+def decorate(sentence: str, rng: Random, *, held_out: bool) -> str:
+    """Put words around a statement that change nothing, so that answers are copied, not guessed."""
+    if rng.random() < 0.25:
+        before = _fill(rng.choice(_BEFORE), rng, held_out)
+        common = sentence.startswith(("The ", "It ", "In ", "For ", "From ", "By ", "You ", "As "))
+        sentence = before + (sentence[0].lower() + sentence[1:] if common else sentence)
+    if rng.random() < 0.2:
+        sentence = sentence.removesuffix(".") + _fill(rng.choice(_AFTER), rng, held_out) + "."
+    return sentence
+
+
+def _fill(pattern: str, rng: Random, held_out: bool) -> str:
+    return pattern.format(
         a=rng.choice(names.ADJECTIVES),
         n=rng.choice(names.NOUNS),
         n2=rng.choice(names.NOUNS),
         p=names.person(rng, held_out=held_out),
+        y=names.year(rng),
+        season=rng.choice(_SEASONS),
     )

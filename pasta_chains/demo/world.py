@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from .relations import Relation, draw_relation, entity_of, filler, value_of
-
-_OPENINGS = (
-    "According to the records, ", "As of last {season}, ", "In those days, ", "Today, ",
-    "As everyone knows, ", "For a long time now, ", "The guide says that ",
-)  # fmt: skip
-_SEASONS = ("spring", "summer", "autumn", "winter")
+from .relations import Relation, decorate, draw_relation, entity_of, filler, value_of
 
 
 @dataclass(frozen=True)
@@ -105,11 +99,7 @@ class World:
             value = value_of(relation.value, rng, held_out=self.held_out)
         sentence = relation.phrase("statements", rng, held_out=self._new_phrasing())
         sentence = _sentence(sentence.format(e=entity, v=value))
-        if rng.random() < 0.06:
-            opening = rng.choice(_OPENINGS).format(season=rng.choice(_SEASONS))
-            lowered = sentence[0].lower() + sentence[1:]
-            common = sentence.startswith(("The ", "It ", "In ", "For ", "From ", "By ", "You "))
-            sentence = opening + (lowered if common else sentence)
+        sentence = _sentence(decorate(sentence, rng, held_out=self.held_out))
         return Fact(relation, entity, value, sentence)
 
     def _new_phrasing(self) -> bool:
@@ -171,7 +161,8 @@ class World:
         asked = rng.sample(sorted(by_topic), min(len(by_topic), difficulty.questions))
         conflicting = [topic for topic, found in by_topic.items() if len(found) > 1]
         asked = conflicting + [topic for topic in asked if topic not in conflicting]
-        asked = asked[: rng.randint(1, difficulty.questions)]
+        most = 1 if rng.random() < 0.2 else difficulty.questions
+        asked = asked[: rng.randint(1, most)]
         questions = [self._ask(by_topic[topic][0][1], tuple(by_topic[topic])) for topic in asked]
         questions = [
             self._unanswerable(facts) if rng.random() < difficulty.unanswerable else question
