@@ -23,7 +23,7 @@ clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# torch is installed alone and first: with it in place no other package asks for its CUDA build.
+# torch comes alone and first: a CPU build that pip is set up to prefer is then kept by the rest.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip

@@ -16,7 +16,7 @@ from markupsafe import Markup, soft_str
 
 from pasta_chains import spans
 from pasta_chains.errors import EmphasisError
-from pasta_chains.spans import SpanStr, warn_dropped
+from pasta_chains.spans import SpanStr, carries_emphasis, warn_dropped
 
 Filter: TypeAlias = Callable[..., Any]
 
@@ -127,19 +127,9 @@ def _dropping(name: str, jinja_filter: Filter) -> Filter:
     @wraps(jinja_filter)
     def dropping(*args: Any, **kwargs: Any) -> Any:
         operation = f"the filter {name}"
-        if any(map(_carries_emphasis, (*args, *kwargs.values()))):
+        if any(map(carries_emphasis, (*args, *kwargs.values()))):
             warn_dropped(operation)
         bare = [arg.text if isinstance(arg, SpanStr) else arg for arg in args]
         return jinja_filter(*bare, **kwargs)
 
     return dropping
-
-
-def _carries_emphasis(value: Any) -> bool:
-    if isinstance(value, SpanStr):
-        return bool(value.spans)
-    if isinstance(value, Mapping):
-        value = value.values()
-    elif not isinstance(value, list | tuple):
-        return False
-    return any(map(_carries_emphasis, value))

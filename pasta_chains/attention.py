@@ -117,7 +117,7 @@ def _biased(
     kwargs: Mapping[str, Any],
 ) -> Tensor:
     """Attention of some heads with the bias in further channels: (rows, queries, these, size)."""
-    size = query.shape[-1]
+    size, value_size = query.shape[-1], value.shape[-1]
     scale = kwargs.get("scaling") or size**-0.5
     chosen = torch.tensor(heads, device=query.device)
     query = query[:, chosen]
@@ -128,11 +128,11 @@ def _biased(
     padding = -(size + channels.shape[-1]) % _MULTIPLE
     query = nn.functional.pad(torch.cat([query, ones], -1), (0, padding))
     key = nn.functional.pad(torch.cat([key, channels], -1), (0, padding))
-    value = nn.functional.pad(value, (0, query.shape[-1] - size))
+    value = nn.functional.pad(value, (0, query.shape[-1] - value_size))
     output, _ = sdpa_attention_forward(
         _UNGROUPED, query, key, value, attention_mask, **{**kwargs, "scaling": scale}
     )
-    return output[..., :size]
+    return output[..., :value_size]
 
 
 def _bias_channels(bias: Tensor, key: Tensor) -> Tensor:

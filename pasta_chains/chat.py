@@ -81,7 +81,7 @@ def render_chat(
             add_generation_prompt=add_generation_prompt,
             **variables,
         )
-    except jinja2.TemplateError as error:
+    except Exception as error:  # a template is a program of its own, and may fail in any way
         raise PromptError(f"The model's chat template refuses these messages: {error}") from error
     text = rendered if isinstance(rendered, SpanStr) else SpanStr(rendered)
     kept = {span.origin for span in text.spans if isinstance(span, _Marked)}

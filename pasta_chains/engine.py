@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Self, overload
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -78,6 +77,9 @@ class SteeredModel:
             )
         self.model: Any = model  # a PreTrainedModel, whose type does not tell that it generates
         self.tokenizer = tokenizer
+        if isinstance(profile, str | Path):
+            profile = HeadProfile.load(profile)
+        self._check_fits_model(profile)  # before the model is touched
         self._layers = make_steerable(model)
         self.model.eval()
         self.profile = profile
@@ -107,14 +109,21 @@ class SteeredModel:
                 f"Steering runs on the sdpa attention; attn_implementation={requested!r} cannot be "
                 "combined with it. Leave the argument out."
             )
-        hub = ("revision", "token", "cache_dir", "local_files_only", "trust_remote_code")
+        hub = (
+            "revision",
+            "token",
+            "cache_dir",
+            "local_files_only",
+            "trust_remote_code",
+            "subfolder",
+        )
         shared = {k: v for k, v in from_pretrained_arguments.items() if k in hub}
         try:
             tokenizer = AutoTokenizer.from_pretrained(name_or_path, **shared)
             model = AutoModelForCausalLM.from_pretrained(name_or_path, **from_pretrained_arguments)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except Exception as error:  # whatever is wrong with the files, the user must learn which
             raise UnsupportedModelError(
-                f"The model {str(name_or_path)!r} cannot be loaded: {error}"
+                f"The model {str(name_or_path)!r} cannot be loaded: {type(error).__name__}: {error}"
             ) from error
         beside = Path(name_or_path) / FILE_NAME
         if profile is None and beside.is_file():
@@ -195,24 +204,14 @@ class SteeredModel:
         prompts, _ = as_list(prompts)
         if not prompts:
             return []
-        if generation_arguments.get("num_return_sequences", 1) != 1:
-            raise PromptError("num_return_sequences must be 1: pass the prompt as often as needed.")
-        tokenized = [self._tokenize(prompt, alpha) for prompt in prompts]
-        inputs = self._inputs(tokenized)
-        width = inputs["input_ids"].shape[1]
-        stop = _checked_stop(stop)
-        stopping = StopStrings(self.tokenizer, stop, width)
-        criteria = StoppingCriteriaList(generation_arguments.pop("stopping_criteria", ()))
-        if stop:
-            criteria.append(stopping)
-        output = self.model.generate(
-            **inputs,
-            max_new_tokens=self._room(width, max_new_tokens),
-            stopping_criteria=criteria,
-            **generation_arguments,
+        tokenized, stopping, arguments = self._request(
+            prompts, max_new_tokens, stop, alpha, generation_arguments
         )
+        output = self.model.generate(**arguments)
+        width = arguments["input_ids"].shape[1]
+        ends = generation_arguments.get("eos_token_id", self.model.generation_config.eos_token_id)
         return [
-            self._generation(prompt, row[width:].tolist(), stopping)
+            self._generation(prompt, row[width:].tolist(), stopping, ends)
             for prompt, row in zip(tokenized, output, strict=True)
         ]
 
@@ -230,24 +229,19 @@ class SteeredModel:
         Closing the generator stops the model. The arguments and errors are those of `run`; errors
         in the prompt are raised here, before the first piece.
         """
-        inputs = self._inputs([self._tokenize(prompt, alpha)])
-        width = inputs["input_ids"].shape[1]
-        limit = self._room(width, max_new_tokens)
-        stop = _checked_stop(stop)
-        criteria = StoppingCriteriaList(generation_arguments.pop("stopping_criteria", ()))
-        if stop:
-            criteria.append(StopStrings(self.tokenizer, stop, width))
+        _, stopping, arguments = self._request(
+            [prompt], max_new_tokens, stop, alpha, generation_arguments
+        )
+        criteria = arguments.pop("stopping_criteria")
         pieces = stream_text(
             lambda streamer, cancelled: self.model.generate(
-                **inputs,
-                max_new_tokens=limit,
+                **arguments,
                 streamer=streamer,
                 stopping_criteria=StoppingCriteriaList([*criteria, cancelled]),
-                **generation_arguments,
             ),
             self.tokenizer,
         )
-        return cut_at_stop(pieces, stop)
+        return cut_at_stop(pieces, stopping.stop)
 
     @torch.no_grad()
     def score(
@@ -314,6 +308,25 @@ class SteeredModel:
         """Number of tokens the model reads for a prompt."""
         return len(tokenize(prompt, self.tokenizer, alpha=1.0).ids)
 
+    def _request(
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int | None,
+        stop: str | Sequence[str],
+        alpha: float | None,
+        arguments: dict[str, Any],
+    ) -> tuple[list[TokenizedPrompt], StopStrings, dict[str, Any]]:
+        """The tokenized prompts, what ends their answers, and all arguments of `generate`."""
+        _refuse_arguments(arguments)
+        tokenized = [self._tokenize(prompt, alpha) for prompt in prompts]
+        inputs = self._inputs(tokenized)
+        width = inputs["input_ids"].shape[1]
+        stopping = StopStrings(self.tokenizer, _checked_stop(stop), width)
+        criteria = StoppingCriteriaList([*arguments.get("stopping_criteria", ()), stopping])
+        limit = self._room(width, max_new_tokens)
+        more = {"max_new_tokens": limit, "stopping_criteria": criteria}
+        return tokenized, stopping, {**arguments, **inputs, **more}
+
     def _tokenize(self, prompt: Prompt, alpha: float | None) -> TokenizedPrompt:
         if alpha is None:
             alpha = self._profile.alpha if self._profile else 1.0
@@ -349,7 +362,7 @@ class SteeredModel:
 
     def _room(self, prompt_tokens: int, wanted: int | None) -> int:
         """Number of tokens to write, after checking that they fit."""
-        if wanted is not None and (not isinstance(wanted, int) or wanted < 1):
+        if wanted is not None and (type(wanted) is not int or wanted < 1):
             raise PromptError(f"max_new_tokens is {wanted!r}; it must be a whole number above 0.")
         self._check_fits(prompt_tokens, 1 if wanted is None else wanted)
         if wanted is not None:
@@ -369,26 +382,33 @@ class SteeredModel:
             )
 
     def _generation(
-        self, prompt: TokenizedPrompt, new: list[int], stopping: StopStrings
+        self,
+        prompt: TokenizedPrompt,
+        new: list[int],
+        stopping: StopStrings,
+        ends: int | list[int] | None,
     ) -> Generation:
-        ends = self.model.generation_config.eos_token_id
-        ends = {ends} if isinstance(ends, int) else set(ends or ())
-        length = next((i + 1 for i, token in enumerate(new) if token in ends), len(new))
+        last = {ends} if isinstance(ends, int) else set(ends or ())
+        length = next((i + 1 for i, token in enumerate(new) if token in last), len(new))
         stopped = stopping.length(new[:length])  # what follows is padding
         length = length if stopped is None else stopped
         text = str(self.tokenizer.decode(new[:length], skip_special_tokens=True))
         text = text[
             : min((text.find(word) for word in stopping.stop if word in text), default=None)
         ]
-        ended = stopped is not None or (length > 0 and new[length - 1] in ends)
+        ended = stopped is not None or (length > 0 and new[length - 1] in last)
         return Generation(text, len(prompt.ids), length, "stop" if ended else "length")
+
+    def _check_fits_model(self, profile: HeadProfile | None) -> None:
+        if profile is not None:
+            config = self.model.config.get_text_config()
+            profile.check_fits(self.name, config.num_hidden_layers, config.num_attention_heads)
 
     def _heads_by_layer(self, profile: HeadProfile | None) -> dict[int, tuple[int, ...]]:
         """The profile's heads for every layer of the model; empty when it steers nothing."""
         if profile is None:
             return {}
-        config = self.model.config.get_text_config()
-        profile.check_fits(self.name, config.num_hidden_layers, config.num_attention_heads)
+        self._check_fits_model(profile)
         missing = [layer for layer in profile.heads if layer not in self._layers]
         if missing:
             raise ProfileError(
@@ -398,6 +418,21 @@ class SteeredModel:
         if not len(profile):
             return {}
         return {layer: profile.heads.get(layer, ()) for layer in self._layers}
+
+
+_REFUSED_ARGUMENTS = {
+    "assistant_model": "assisted decoding cannot be steered yet",
+    "generation_config": "pass its values as arguments of their own",
+    "max_length": "use max_new_tokens",
+    "num_return_sequences": "pass the prompt as often as needed",
+    "return_dict_in_generate": "call steered.model.generate(**steered.inputs(prompt), …)",
+}
+
+
+def _refuse_arguments(arguments: dict[str, Any]) -> None:
+    for name, way_out in _REFUSED_ARGUMENTS.items():
+        if name in arguments:
+            raise PromptError(f"{name} cannot be used here: {way_out}.")
 
 
 def _checked_stop(stop: str | Sequence[str]) -> list[str]:

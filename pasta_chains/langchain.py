@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any, Self
 
 from .engine import Generation, SteeredModel
-from .errors import MissingExtraError
+from .errors import MissingExtraError, PromptError
 from .prompts import Prompt
-from .spans import Span, SpanStr
+from .spans import SpanStr, carries_emphasis
 from .template import Environment, template_source, template_variables
 
 try:
     from langchain_core.callbacks import CallbackManagerForLLMRun
-    from langchain_core.language_models import BaseLLM
+    from langchain_core.language_models import BaseLLM, LanguageModelInput
     from langchain_core.messages import BaseMessage, HumanMessage
     from langchain_core.outputs import Generation as LangChainGeneration
     from langchain_core.outputs import GenerationChunk, LLMResult
-    from langchain_core.prompt_values import PromptValue
+    from langchain_core.prompt_values import ChatPromptValue, PromptValue
     from langchain_core.prompts import StringPromptTemplate
 except ImportError as error:
     raise MissingExtraError("langchain-core", "langchain") from error
@@ -52,9 +52,14 @@ class EmphasisPromptValue(PromptValue):
         """Wrap a rendered prompt."""
         return cls(**text.to_dict())
 
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """The module that LangChain imports this class from when it loads a saved value."""
+        return cls.__module__.split(".")
+
     def to_string(self) -> SpanStr:
         """The prompt with its emphasis."""
-        return SpanStr(self.text, [Span(**span) for span in self.spans])
+        return SpanStr.from_dict({"text": self.text, "spans": self.spans})
 
     def to_messages(self) -> list[BaseMessage]:
         """The prompt as one user message, its emphasis in the extras of its only text block."""
@@ -104,10 +109,15 @@ class EmphasisPromptTemplate(StringPromptTemplate):
         """
         return cls(template=template_source(path), **fields)
 
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """The module that LangChain imports this class from when it loads a saved template."""
+        return cls.__module__.split(".")
+
     def format(self, **kwargs: Any) -> SpanStr:
         """Render the prompt with its emphasis."""
         variables = self._merge_partial_and_user_variables(**kwargs)
-        return _as_spans(Environment().from_string(self.template).render(**variables))
+        return SpanStr(Environment().from_string(self.template).render(**variables))
 
     async def aformat(self, **kwargs: Any) -> SpanStr:
         """Render the prompt with its emphasis."""
@@ -136,15 +146,15 @@ class PastaLLM(BaseLLM):
         model: The loaded model; several instances may share one.
         max_new_tokens: Longest answer; None for the model's default.
         alpha: Instead of the profile's; None keeps it.
-        chat: Put each prompt as one user message into the model's chat template. By default the
-            model continues the prompt as it stands.
+        use_chat_template: Put each prompt as one user message into the model's chat template. By
+            default the model continues the prompt as it stands.
         generation_arguments: For transformers' `generate`, such as `{"do_sample": True}`.
     """
 
     model: SteeredModel = Field(exclude=True)
     max_new_tokens: int | None = None
     alpha: float | None = None
-    chat: bool = False
+    use_chat_template: bool = False
     generation_arguments: dict[str, Any] = Field(default_factory=dict)
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -161,9 +171,43 @@ class PastaLLM(BaseLLM):
             "heads": {str(k): list(v) for k, v in profile.heads.items()} if profile else None,
             "alpha": self.alpha if self.alpha is not None else profile and profile.alpha,
             "max_new_tokens": self.max_new_tokens,
-            "chat": self.chat,
+            "use_chat_template": self.use_chat_template,
             "generation_arguments": self.generation_arguments,
         }
+
+    def generate_prompt(self, prompts: list[PromptValue], *args: Any, **kwargs: Any) -> LLMResult:
+        """Answer prompt values.
+
+        Raises:
+            PromptError: Chat messages carry emphasis, which this model would lose.
+        """
+        return super().generate_prompt([*map(self._convert_input, prompts)], *args, **kwargs)
+
+    async def agenerate_prompt(
+        self, prompts: list[PromptValue], *args: Any, **kwargs: Any
+    ) -> LLMResult:
+        """Answer prompt values.
+
+        Raises:
+            PromptError: Chat messages carry emphasis, which this model would lose.
+        """
+        return await super().agenerate_prompt([*map(self._convert_input, prompts)], *args, **kwargs)
+
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        if isinstance(model_input, SpanStr):
+            return EmphasisPromptValue.from_text(model_input)
+        # Messages are checked before LangChain copies their text, and after, in their blocks.
+        emphasized = isinstance(model_input, list | tuple) and carries_emphasis(model_input)
+        value = super()._convert_input(model_input)
+        if isinstance(value, ChatPromptValue):
+            emphasized = emphasized or any(map(_has_emphasized_block, value.messages))
+        if emphasized:
+            raise PromptError(
+                "PastaLLM takes one text, and LangChain would join these messages without their "
+                "emphasis. Pass an EmphasisPromptValue or a SpanStr instead, or chat messages with "
+                "SpanStr contents to SteeredModel."
+            )
+        return value
 
     def generate(self, prompts: list[str], *args: Any, **kwargs: Any) -> LLMResult:
         """Answer prompts, past any cache where its key would be too coarse."""
@@ -215,7 +259,7 @@ class PastaLLM(BaseLLM):
         return ids
 
     def _prompt(self, text: str) -> Prompt:
-        return [{"role": "user", "content": text}] if self.chat else text
+        return [{"role": "user", "content": text}] if self.use_chat_template else text
 
     def _options(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -227,8 +271,9 @@ class PastaLLM(BaseLLM):
         }
 
 
-def _as_spans(text: str) -> SpanStr:
-    return text if isinstance(text, SpanStr) else SpanStr(text)
+def _has_emphasized_block(message: BaseMessage) -> bool:
+    blocks = [block for block in message.content if isinstance(block, dict)]
+    return any((block.get("extras") or {}).get("emphasis") for block in blocks)
 
 
 def _langchain_generation(answer: Generation) -> LangChainGeneration:

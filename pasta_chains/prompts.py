@@ -72,14 +72,13 @@ def prompt_text(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> SpanStr:
         return prompt if isinstance(prompt, SpanStr) else SpanStr(prompt)
     if not is_chat(prompt):
         raise PromptError(f"A prompt is a text or a list of chat messages, not {prompt!r}.")
-    template = tokenizer.get_chat_template() if tokenizer.chat_template else None
-    if template is None:
+    if not isinstance(tokenizer.chat_template, str):
         raise PromptError(
-            "The model's tokenizer has no chat template, so it takes no chat messages. Pass the "
-            "prompt as one text."
+            "The model's tokenizer has no single chat template, so it takes no chat messages. Pass "
+            "the prompt as one text, or set tokenizer.chat_template."
         )
     variables: dict[str, Any] = {"tools": None, "documents": None, **tokenizer.special_tokens_map}
-    text = render_chat(prompt, template, **variables)
+    text = render_chat(prompt, tokenizer.chat_template, **variables)
     plain = [{**message, "content": SpanStr(message["content"]).text} for message in prompt]
     official = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
     if text.text != official:

@@ -28,7 +28,16 @@ from pasta_chains.errors import EmphasisDroppedWarning, EmphasisError
 if TYPE_CHECKING:
     from rich.text import Text
 
-__all__ = ["Span", "SpanStr", "concat", "drop_emphasis", "emphasize", "warn_dropped"]
+__all__ = [
+    "Span",
+    "SpanStr",
+    "carries_emphasis",
+    "concat",
+    "drop_emphasis",
+    "emphasize",
+    "span_count",
+    "warn_dropped",
+]
 
 SpanLike: TypeAlias = Span | tuple[Any, ...]
 
@@ -46,15 +55,24 @@ class SpanStr(str):
             one wins. Where two cross, the later one wins and the earlier one ends there.
 
     Raises:
-        EmphasisError: A span is malformed or reaches beyond the text.
+        EmphasisError: The text is not a `str`, or a span is malformed or reaches beyond it.
     """
 
     __slots__ = ("_spans",)
     _spans: tuple[Span, ...]
 
     def __new__(cls, text: str = "", spans: Iterable[SpanLike] = ()) -> Self:
+        if not isinstance(text, str):
+            raise EmphasisError(
+                f"Only a str can carry emphasis, not {type(text).__name__}: {text!r}. "
+                "Convert it to a str first."
+            )
+        if not isinstance(spans, Iterable):
+            raise EmphasisError(
+                f"The spans of a text are a list, empty for no emphasis, not {spans!r}."
+            )
         self = super().__new__(cls, text)
-        given = [span if isinstance(span, Span) else Span(*span) for span in spans]
+        given = [_as_span(span) for span in spans]
         for span in given:
             if span.end > len(self):
                 raise EmphasisError(
@@ -336,8 +354,9 @@ def emphasize(
     """Marks all of a text; emphasis already inside it stays and wins there.
 
     Raises:
-        EmphasisError: The text is empty or alpha is out of range.
+        EmphasisError: The text is empty or no `str`, or alpha is out of range.
     """
+    text = SpanStr(text)
     return SpanStr(text, [Span(0, len(text), alpha, name, deemphasized)])
 
 
@@ -351,6 +370,20 @@ def concat(pieces: Iterable[str]) -> SpanStr:
             spans += (shifted(span, offset) for span in piece.spans)
         offset += len(piece)
     return SpanStr("".join(pieces), spans)
+
+
+def span_count(text: str) -> int:
+    """Returns the number of spans, which is 0 for a plain `str`."""
+    return len(text.spans) if isinstance(text, SpanStr) else 0
+
+
+def carries_emphasis(value: object) -> bool:
+    """Tells whether a text, or a text in a list, tuple or mapping, has spans."""
+    if isinstance(value, str):
+        return span_count(value) > 0
+    if isinstance(value, Mapping):
+        return any(map(carries_emphasis, value.values()))
+    return isinstance(value, list | tuple) and any(map(carries_emphasis, value))
 
 
 def drop_emphasis(text: str, operation: str) -> str:
@@ -369,4 +402,14 @@ def warn_dropped(operation: str) -> None:
         "or pass the text without emphasis (.text, or the filter plain).",
         EmphasisDroppedWarning,
         stacklevel=4,
+    )
+
+
+def _as_span(given: object) -> Span:
+    if isinstance(given, Span):
+        return given
+    if isinstance(given, list | tuple) and 2 <= len(given) <= 5:
+        return Span(*given)
+    raise EmphasisError(
+        f"A span is a Span or a tuple (start, end[, alpha[, name]]), not {given!r}."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,15 +29,19 @@ def make_steerable(model: Any) -> list[int]:
     attention.register()
     _refuse_closed(model)
     before = model.config._attn_implementation
-    if before == attention.NAME:  # another SteeredModel shares it
-        return _layers_that_ask(model)
     model.set_attn_implementation(attention.NAME)
     try:
         layers = _layers_that_ask(model)
-    except UnsupportedModelError:
+    except Exception as error:  # whatever it is, the model must be left as it was
         model.set_attn_implementation(before)
-        raise
-    _let_generate_pass_steering(model)
+        if isinstance(error, UnsupportedModelError):
+            raise
+        raise UnsupportedModelError(
+            f"{type(model).__name__} cannot be steered: two steered tokens end in "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    # `generate` would refuse our two arguments as typing errors.
+    model._validate_model_kwargs = partial(_validate_without_steering, model)
     return layers
 
 
@@ -52,12 +57,22 @@ def _refuse_closed(model: Any) -> None:
             f"{name}.forward takes no further arguments to pass on to its attention, so it cannot "
             "be steered."
         )
+    config = model.config.get_text_config()
+    short = {"sliding_attention", "chunked_attention"} & set(
+        getattr(config, "layer_types", None) or ()
+    )
+    if short or getattr(config, "attention_chunk_size", None):
+        raise UnsupportedModelError(
+            f"{name} has layers that read a part of the prompt at a time (sliding-window or "
+            "chunked attention), which cannot be steered yet. Use it through transformers, without "
+            "emphasis, or choose a model with full attention."
+        )
 
 
 @torch.no_grad()
 def _layers_that_ask(model: Any) -> list[int]:
     """Run two tokens through the model: a layer that asks for its heads leaves its number."""
-    asked: defaultdict[int, tuple[int, ...]] = defaultdict(tuple)
+    asked: defaultdict[int, tuple[int, ...]] = defaultdict(lambda: (0,))
     ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
     bias = torch.zeros((1, 2), device=model.device)
     model(
@@ -74,12 +89,7 @@ def _layers_that_ask(model: Any) -> list[int]:
     return sorted(asked)
 
 
-def _let_generate_pass_steering(model: Any) -> None:
-    """Keep `generate` from refusing our two arguments as typing errors."""
-    validate = model._validate_model_kwargs
-
-    def without_steering(model_kwargs: dict[str, Any]) -> None:
-        own = (attention.BIAS, attention.HEADS)
-        validate({name: value for name, value in model_kwargs.items() if name not in own})
-
-    model._validate_model_kwargs = without_steering
+def _validate_without_steering(model: Any, model_kwargs: dict[str, Any]) -> None:
+    own = (attention.BIAS, attention.HEADS)
+    others = {name: value for name, value in model_kwargs.items() if name not in own}
+    type(model)._validate_model_kwargs(model, others)

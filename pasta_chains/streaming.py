@@ -85,6 +85,8 @@ class StopStrings(StoppingCriteria):
         return bisect_left(range(len(new)), True, key=lambda count: self._is_in(new[:count]))
 
     def _is_in(self, new: Sequence[int]) -> bool:
+        if not self.stop:
+            return False
         # Special tokens included, for they may be what is to end the text.
         text = str(self._tokenizer.decode(list(new)))
         return any(word in text for word in self.stop)

@@ -25,6 +25,7 @@ import jinja2
 from jinja2 import meta, nodes
 from jinja2.environment import TemplateModule
 from jinja2.ext import Extension
+from jinja2.lexer import newline_re
 from jinja2.nativetypes import NativeEnvironment
 from jinja2.parser import Parser
 from jinja2.runtime import Context, markup_join
@@ -33,7 +34,9 @@ from markupsafe import Markup, escape
 
 from pasta_chains._filters import emphasis_filters
 from pasta_chains.errors import EmphasisError
-from pasta_chains.spans import SpanStr, concat, drop_emphasis
+from pasta_chains.spans import SpanStr, carries_emphasis, concat, drop_emphasis, warn_dropped
+
+_OUR_TAG = re.compile("(?:end)?(?:de)?emphasize")
 
 
 class EmphasizeExtension(Extension):
@@ -64,10 +67,17 @@ class EmphasizeExtension(Extension):
         )
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
-        """Gives `<% emphasize %>` and its kin the delimiters of the environment's blocks."""
+        """Gives `<% emphasize %>` and its kin the delimiters of the environment's blocks.
+
+        Raises:
+            jinja2.TemplateSyntaxError: A tag is misspelt or not closed, and would be printed.
+        """
         start, end = self.environment.block_start_string, self.environment.block_end_string
 
         def rewrite(match: re.Match[str]) -> str:
+            if match["wrong"] is not None:
+                line = 1 + len(newline_re.findall(source, 0, match.start()))
+                raise jinja2.TemplateSyntaxError(_advice(match["wrong"]), line, name, filename)
             inside = match["inside"]
             return match[0] if inside is None else f"{start}{inside}{end}"
 
@@ -99,11 +109,19 @@ class Environment(ImmutableSandboxedEnvironment):
             and templates are loaded from the ones shipped with this package.
     """
 
+    # A SpanStr does not hear of it when it stands in a tuple or dict to the right of a %.
+    intercepted_binops = frozenset({"%"})
+
     def __init__(self, **options: Any) -> None:
         options.setdefault("undefined", jinja2.StrictUndefined)
         options.setdefault("loader", jinja2.FileSystemLoader(shipped_templates()))
         options["extensions"] = [EmphasizeExtension, *options.get("extensions", ())]
         super().__init__(**options)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if isinstance(left, str) and not isinstance(right, str) and carries_emphasis(right):
+            warn_dropped("the % operator")
+        return super().call_binop(context, operator, left, right)
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         # A plain string cannot take in emphasized pieces, as in {{ ", ".join(documents) }}.
@@ -172,9 +190,10 @@ class _EmphasisTemplate(jinja2.Template):
         namespace: MutableMapping[str, Any],
         globals: MutableMapping[str, Any],
     ) -> jinja2.Template:
-        # The names that compiled templates take from jinja2.runtime.
+        # The names that compiled templates take from jinja2.runtime, and from Python.
         namespace.update(
-            str_join=lambda values: concat(map(str, values)),
+            str=_printed,
+            str_join=lambda values: concat(map(_printed, values)),
             markup_join=lambda values: markup_join(_without_emphasis(values)),
             escape=lambda value: escape(drop_emphasis(value, "autoescape")),
             Markup=lambda value: Markup(drop_emphasis(value, "autoescape")),
@@ -213,6 +232,13 @@ def _emphasis_template(base: type[jinja2.Template]) -> type[jinja2.Template]:
     return type(base.__name__, (_EmphasisTemplate, base), {})
 
 
+def _printed(value: Any) -> str:
+    """What a template prints of a value: a list or dict as Python does, without emphasis."""
+    if not isinstance(value, str) and carries_emphasis(value):
+        warn_dropped(f"printing a {type(value).__name__}")
+    return str(value)
+
+
 def _without_emphasis(values: Iterable[Any]) -> Iterator[Any]:
     return (drop_emphasis(value, "autoescape") for value in values)
 
@@ -235,6 +261,15 @@ def _naming_the_place(environment: jinja2.Environment) -> Callable[[str | None],
     return handle_exception
 
 
+def _advice(tag: str) -> str:
+    if _OUR_TAG.fullmatch(tag):
+        return f"The tag <% {tag} is not closed by %>."
+    return (
+        f"Unknown tag <% {tag} %>. The tags are emphasize, endemphasize, deemphasize and "
+        "enddeemphasize; write {% raw %}…{% endraw %} around text that is no tag."
+    )
+
+
 def _parse_arguments(parser: Parser, tag: str) -> Iterator[nodes.Keyword]:
     while parser.stream.current.type != "block_end":
         name = parser.stream.expect("name")
@@ -255,7 +290,9 @@ def _loop_exits(body: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
 
 
 def _tag_or_code(environment: jinja2.Environment) -> re.Pattern[str]:
-    """Returns a pattern for our tags (group `inside`), and for the code that may only quote them.
+    """Returns a pattern for our tags, and for the code that may only quote them.
+
+    The group `inside` is what a tag holds, the group `wrong` the name of a misspelt or open tag.
 
     Comments, raw blocks and Jinja's own expressions come first, so that what looks like a tag in
     them is passed over.
@@ -275,6 +312,7 @@ def _tag_or_code(environment: jinja2.Environment) -> re.Pattern[str]:
         rf"|{block}[-+]?\s*raw\s*-?{end_block}.*?{block}[-+]?\s*endraw\s*[-+]?{end_block}"
         rf"|{block}(?:{string}|(?!{end_block})[^\"'])*+{end_block}"
         rf"|{print_}(?:{string}|(?!{end_print})[^\"'])*+{end_print}"
-        rf"|<%(?P<inside>[-+]?\s*(?:end)?(?:de)?emphasize\b(?:{string}|(?!%>)[^\"'])*+)%>",
+        rf"|<%(?P<inside>[-+]?\s*(?:end)?(?:de)?emphasize\b(?:{string}|(?!%>)[^\"'])*+)%>"
+        r"|<%[-+]?\s*(?P<wrong>(?i:(?:end)?(?:de)?emphasi[sz]\w*))",
         re.DOTALL,
     )

@@ -29,7 +29,8 @@ def token_spans(text: SpanStr, offsets: Sequence[Offset]) -> list[Span | None]:
         For each token its span, or None.
 
     Raises:
-        EmphasisError: A span shares no character with any token, so that it would steer nothing.
+        EmphasisError: A span shares no character with any token, or its only token with another
+            span, so that it would steer nothing.
     """
     owners: list[Span | None] = [None] * len(offsets)
     starts = [start for start, _ in offsets]
@@ -51,6 +52,7 @@ def token_spans(text: SpanStr, offsets: Sequence[Offset]) -> list[Span | None]:
                 f"{span.start} to {span.end}) covers no token, so it would steer nothing. "
                 "Emphasize text with at least one visible character."
             )
+    _check_all_steer(text, owners)
     return owners
 
 
@@ -90,6 +92,17 @@ def check_alpha(alpha: float) -> None:
             f"alpha is {alpha!r}; it must be a number above 0 and at most 1. Smaller steers more; "
             "1 does not steer."
         )
+
+
+def _check_all_steer(text: SpanStr, owners: Sequence[Span | None]) -> None:
+    """Refuse two spans that share their only token: just one of them would steer."""
+    for start, end, span in text.runs():
+        if text.text[start:end].strip() and span not in owners:
+            raise EmphasisError(
+                f"The emphasized text {text.text[span.start : span.end]!r} (characters "
+                f"{span.start} to {span.end}) shares its only token with another emphasized text, "
+                "so it would steer nothing. Emphasize whole words."
+            )
 
 
 def _log_weight(span: Span | None, alpha: float) -> float:

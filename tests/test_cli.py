@@ -99,6 +99,18 @@ def test_demo_runs_another_model(
     assert "LangChain: no emphasis" in out
 
 
+def test_what_looks_like_markup_is_printed_as_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    question = "Who is the [/b] treasurer of the [red]Okonjo club?"
+    status, out, _ = run(
+        capsys, monkeypatch, "demo", "--documents", str(folder), "--question", question,
+        "--trust", "minutes.txt", "--questions", "0",
+    )  # fmt: skip
+    assert status == 0
+    assert question in out
+
+
 def bad(name: str, *arguments: str, message: str) -> object:
     return pytest.param(arguments, message, id=name)
 
@@ -118,6 +130,10 @@ def bad(name: str, *arguments: str, message: str) -> object:
         bad("layer out of range", "--profile", "{layer}", message="has layers 0 to 3"),
         bad("another model's", "--profile", "{other}", message="belongs to gpt-j-6b"),
         bad("alpha 0", "--profile", "{alpha}", message="alpha is 0"),
+        bad("only stop words", "--documents", "{stop}", *ASK, message="no words to search for"),
+        bad("no place", "--report", "nowhere/r.md", message="no folder nowhere"),
+        bad("no table", "--report", "r.md", message="--questions 0 asks for none"),
+        bad("empty question", "--question", "", message="not among"),
         bad("too long", "--documents", "{long}", *ASK, message="the context of"),
     ],
 )
@@ -130,10 +146,11 @@ def test_bad_input_is_one_message_and_exit_status_2(
     message: str,
 ) -> None:
     places = {"folder": folder, "model": plain_model}
-    for name in ("empty", "latin", "long"):
+    for name in ("empty", "latin", "long", "stop"):
         places[name] = folder / name
         places[name].mkdir()
     (places["latin"] / "notes.txt").write_bytes("Grüße".encode("latin-1"))
+    (places["stop"] / "minutes.txt").write_text("the of and")
     (places["long"] / "minutes.txt").write_text("The treasurer of the Okonjo club. " * 400)
     for name, content in {
         "head": {"0": [8]},
@@ -144,7 +161,9 @@ def test_bad_input_is_one_message_and_exit_status_2(
         places[name] = folder / f"{name}.json"
         places[name].write_text(json.dumps(content).replace("EleutherAI/", ""))
     filled = [argument.format(**places) for argument in arguments]
-    status, _, err = run(capsys, monkeypatch, "demo", "--questions", "0", *filled)
+    if "nowhere/r.md" not in filled:
+        filled += ["--questions", "0"]
+    status, _, err = run(capsys, monkeypatch, "demo", *filled)
     assert status == 2
     assert err.startswith("Error: ")
     assert message in err

@@ -18,10 +18,12 @@ from pasta_chains.demo.questions import (
     DISAGREEING,
     UNANSWERABLE,
     Case,
+    answer_all,
     draw_cases,
     outcome,
     prompt_of,
 )
+from pasta_chains.demo.relations import _FIXED
 from pasta_chains.demo.retrieval import Bm25, TextFile, read_folder
 from pasta_chains.demo.tasks import ABSTAIN, draw_conversation, layout
 from pasta_chains.demo.world import World
@@ -51,18 +53,14 @@ def test_every_answer_stands_in_the_document_that_it_names(seed: int) -> None:
 
 
 def test_training_never_sees_held_out_phrasings() -> None:
-    world = World(Random(1))
-    for _ in range(300):
-        relation = world.fact(*_relation_and_entity(world)).relation
-        drawn = {relation.phrase("statements", world.rng, held_out=False) for _ in range(20)}
-        assert relation.statements[-1] not in drawn
-
-
-def _relation_and_entity(world: World):
-    from pasta_chains.demo.relations import draw_relation, entity_of
-
-    relation = draw_relation(world.rng, held_out=False)
-    return relation, entity_of(relation.entity, world.rng, held_out=False)
+    """The last statement of a relation appears where it is asked for, and nowhere else."""
+    last = {relation.key: relation.statements[-1] for relation in _FIXED}
+    for new, expected in ((0.0, False), (1.0, True)):
+        world = World(Random(1), held_out=new > 0, new_phrasings=new)
+        for relation in _FIXED:
+            fact = world.fact(relation, "Tarn", "Bo")
+            phrased = last[relation.key].format(e="Tarn", v="Bo").rstrip(".")
+            assert (phrased in fact.sentence) == expected
 
 
 def test_cases_are_what_their_group_says() -> None:
@@ -185,7 +183,6 @@ def test_own_documents_with_names_that_training_never_saw(
         for plain, steered in shown.answers.values():
             assert expected in steered
             assert plain == shown.answers["LangChain"][0]
-        assert trusted in ("minutes.txt", "rumor.txt")
 
 
 def test_a_trusted_file_that_is_not_found_is_an_error(embedded: SteeredModel) -> None:
@@ -207,3 +204,33 @@ def test_the_same_prompt_gives_the_same_text_everywhere(embedded: SteeredModel) 
             direct = embedded.generate([{"role": "user", "content": prompt}] if chat else prompt)
             assert chain.invoke(question) == direct
             assert str(engine.query(question)) == direct
+
+
+def _results() -> dict[tuple[str, str], list[float]]:
+    """The shares in docs/results.md, by group and condition."""
+    page = Path(__file__).parent.parent / "docs" / "results.md"
+    rows = [line.strip("| ").split(" | ") for line in page.read_text().splitlines()]
+    return {
+        (row[0], row[1]): [float(cell.rstrip("%")) if "%" in cell else 0.0 for cell in row[2:]]
+        for row in rows
+        if len(row) == 5 and "%" in row[2]
+    }
+
+
+def test_the_published_results_reach_what_was_set_out() -> None:
+    """The numbers are those of the whole evaluation, which is too long for a test."""
+    results = _results()
+    disagree, one = "Two documents disagree", "One document answers"
+    assert 35 <= results[disagree, "no emphasis"][0] <= 65
+    assert results[disagree, "trusted document emphasized"][0] >= 95
+    assert results[disagree, "other document emphasized"][1] >= 95
+    assert results[one, "no emphasis"][0] >= 97
+    assert results[one, "right document emphasized"][0] >= 96
+
+
+def test_emphasis_decides_on_held_out_questions(embedded: SteeredModel) -> None:
+    cases = draw_cases(DISAGREEING, 40, seed=77)
+    for document, expected in (("trusted", "wanted"), ("disputed", "other")):
+        prompts = [prompt_of(case, getattr(case, document)) for case in cases]
+        outcomes = map(outcome, answer_all(embedded, prompts, chat=True), cases)
+        assert sum(found == expected for found in outcomes) >= 34

@@ -21,7 +21,8 @@ def test_snippets_run_and_print_what_they_show(
     for block in _BLOCK.findall(page.read_text(encoding="utf-8")):
         exec(compile(block, str(page), "exec"), names)
         printed = capsys.readouterr().out.splitlines()
-        shown = [line.removeprefix("#> ") for line in block.splitlines() if line.startswith("#> ")]
+        lines = block.splitlines()
+        shown = [line.removeprefix("# > ") for line in lines if line.startswith("# > ")]
         assert printed == shown
 
 

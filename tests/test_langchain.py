@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ import tiny
 from jinja2 import TemplateNotFound, TemplateSyntaxError
 from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
+from langchain_core.load import Serializable, dumps, loads
+from langchain_core.messages import get_buffer_string
 from langchain_core.output_parsers import StrOutputParser
+from langchain_core.prompt_values import ChatPromptValue
 from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel, RunnablePassthrough
 
 from pasta_chains import HeadProfile, Span, SpanStr, SteeredModel, emphasize
-from pasta_chains.errors import EmphasisDroppedWarning, ProfileError
+from pasta_chains.errors import EmphasisDroppedWarning, ProfileError, PromptError
 from pasta_chains.langchain import EmphasisPromptTemplate, EmphasisPromptValue, PastaLLM
 
 SOURCE = "The mayor of Tarn is <% emphasize %>{{ a }}<% endemphasize %>. Or {{ b }}. Answer:"
@@ -135,12 +138,55 @@ def test_arguments_of_the_call_and_of_the_instance_reach_the_model(model: Steere
 
 
 def test_chat_sends_the_prompt_as_one_user_message(model: SteeredModel) -> None:
-    llm = PastaLLM(model=model, max_new_tokens=6, chat=True)
+    llm = PastaLLM(model=model, max_new_tokens=6, use_chat_template=True)
     expected = model.generate([{"role": "user", "content": MARKED}], max_new_tokens=6)
     prompt = EmphasisPromptValue.from_text(MARKED)
     assert llm.invoke(prompt) == expected
     assert "".join(llm.stream(prompt)) == expected
     assert expected != model.generate(MARKED, max_new_tokens=6)
+
+
+def test_a_text_with_emphasis_can_be_passed_alone(llm: PastaLLM, model: SteeredModel) -> None:
+    expected = model.generate(MARKED, max_new_tokens=6)
+    assert llm.invoke(MARKED) == expected != llm.invoke(PLAIN)
+    assert "".join(llm.stream(MARKED)) == expected
+    assert llm.batch([MARKED, PLAIN]) == [expected, llm.invoke(PLAIN)]
+    assert asyncio.run(llm.ainvoke(MARKED)) == expected
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        EmphasisPromptValue.from_text(MARKED).to_messages(),
+        ChatPromptValue(messages=EmphasisPromptValue.from_text(MARKED).to_messages()),
+        [{"role": "user", "content": MARKED}],
+        [("human", MARKED)],
+        [MARKED],
+    ],
+    ids=["messages", "value", "dict", "tuple", "text"],
+)
+def test_messages_that_would_lose_their_emphasis_are_refused(llm: PastaLLM, prompt: Any) -> None:
+    ways: list[Callable[[], object]] = [
+        lambda: llm.invoke(prompt),
+        lambda: asyncio.run(llm.ainvoke(prompt)),
+        lambda: list(llm.stream(prompt)),
+        lambda: llm.batch([prompt]),
+    ]
+    if isinstance(prompt, ChatPromptValue):
+        ways.append(lambda: llm.generate_prompt([prompt]))
+        ways.append(lambda: asyncio.run(llm.agenerate_prompt([prompt])))
+    for way in ways:
+        with pytest.raises(PromptError, match="Pass an EmphasisPromptValue or a SpanStr"):
+            way()
+
+
+def test_messages_without_emphasis_are_joined_as_in_every_llm(
+    llm: PastaLLM, model: SteeredModel
+) -> None:
+    messages = EmphasisPromptValue(text="Tarn").to_messages()
+    expected = model.generate(get_buffer_string(messages), max_new_tokens=6)
+    assert llm.invoke(messages) == llm.invoke(ChatPromptValue(messages=messages)) == expected
+    assert llm.invoke([("human", "Tarn")]) == expected
 
 
 def test_a_plain_prompt_template_works_and_drops_emphasis_only_with_a_warning(
@@ -275,13 +321,26 @@ def test_the_prompt_value_is_text_messages_and_json() -> None:
     assert EmphasisPromptValue(text="a").to_messages()[0].content == "a"
 
 
+@pytest.mark.filterwarnings("ignore:.*in beta")
+@pytest.mark.parametrize(
+    "saved",
+    [EmphasisPromptTemplate.from_template(SOURCE), EmphasisPromptValue.from_text(MARKED)],
+    ids=["template", "value"],
+)
+def test_langchain_saves_and_loads_it(saved: Serializable) -> None:
+    assert saved.lc_id() == ["pasta_chains", "langchain", type(saved).__name__]
+    loaded = loads(dumps(saved), allowed_objects=[type(saved)], valid_namespaces=["pasta_chains"])
+    assert loaded == saved
+    assert type(loaded) is type(saved)
+
+
 def test_its_identity_tells_what_the_answer_depends_on(model: SteeredModel) -> None:
     def identity(**fields: Any) -> str:
         return str(sorted(PastaLLM(model=model, **fields).asdict().items()))
 
     assert identity() == identity()
     fields: list[dict[str, Any]] = [
-        {}, {"alpha": 0.5}, {"chat": True}, {"max_new_tokens": 3},
+        {}, {"alpha": 0.5}, {"use_chat_template": True}, {"max_new_tokens": 3},
         {"generation_arguments": {"num_beams": 2}},
     ]  # fmt: skip
     assert len({identity(**one) for one in fields}) == len(fields)

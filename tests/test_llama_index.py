@@ -9,11 +9,12 @@ import pytest
 import tiny
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 from llama_index.core.llms import MockLLM
-from llama_index.core.prompts import PromptTemplate
+from llama_index.core.prompts import PromptTemplate, RichPromptTemplate
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.types import BaseOutputParser
 
 from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import EmphasisError, PromptError, UnsupportedModelError
@@ -95,6 +96,59 @@ def test_template_maps_variables_and_functions() -> None:
     assert template.format(context_str="hi") == "hi HI"
 
 
+def test_fixed_text_keeps_its_emphasis_when_all_variables_are_empty() -> None:
+    template = EmphasisPromptTemplate(
+        "<% emphasize alpha=0.1 %>Be brief.<% endemphasize %>{{ a | emphasize }}"
+        "<% deemphasize %>{{ a }}<% enddeemphasize %>"
+    )
+    text = template.format(a="")
+    assert (text, text.spans) == ("Be brief.", (Span(0, 9, 0.1),))
+    with pytest.raises(EmphasisError, match="marks no text"):
+        template.format(a="", b="x")
+
+
+class Interpolating(BaseOutputParser):
+    """Builds a new text, in which the emphasis is lost."""
+
+    def parse(self, output: str) -> str:
+        return output
+
+    def format(self, query: str) -> str:
+        return f"{SpanStr(query).text}\nAnswer in JSON."
+
+
+class Adding(Interpolating):
+    def format(self, query: str) -> str:
+        return query + "\nAnswer in JSON."
+
+
+class AddingBefore(Interpolating):
+    def format(self, query: str) -> str:
+        return "Answer in JSON.\n" + query
+
+
+def test_an_output_parser_of_the_template_must_keep_emphasis() -> None:
+    source = "The <% emphasize %>mayor<% endemphasize %>"
+    kept = EmphasisPromptTemplate(source, output_parser=AddingBefore()).format()
+    assert (kept, kept.emphasized()) == ("Answer in JSON.\nThe mayor", ("mayor",))
+    with pytest.raises(EmphasisError, match="output parser Interpolating drops"):
+        EmphasisPromptTemplate(source, output_parser=Interpolating()).format()
+    assert EmphasisPromptTemplate("The mayor", output_parser=Interpolating()).format()
+
+
+def test_an_output_parser_of_the_model_must_keep_emphasis(model: SpyModel) -> None:
+    template = EmphasisPromptTemplate("The <% emphasize %>mayor<% endemphasize %>")
+    for parser in (Adding(), AddingBefore()):
+        llm_of(model, output_parser=parser).predict(template)
+        assert model.seen[-1].emphasized() == ("mayor",)
+    with pytest.raises(EmphasisError, match="output parser Interpolating drops"):
+        llm_of(model, output_parser=Interpolating()).predict(template)
+    llm_of(model, output_parser=Adding(), use_chat_template=True).predict(template)
+    assert model.seen[-1].emphasized() == ("mayor",)
+    with pytest.raises(EmphasisError, match="can only be added to"):
+        llm_of(model, output_parser=AddingBefore(), use_chat_template=True).predict(template)
+
+
 def test_complete_and_stream_give_what_the_model_gives(model: SpyModel) -> None:
     prompt = "The mayor is " + emphasize("Ada Lowe") + "."
     llm = llm_of(model)
@@ -146,6 +200,12 @@ def test_system_prompt_shifts_spans(model: SpyModel) -> None:
     llm.predict(EmphasisPromptTemplate("The <% emphasize %>mayor<% endemphasize %>"))
     assert model.seen[-1].emphasized() == ("mayor",)
     assert model.seen[-1] == "Be brief.\n\nThe mayor"
+
+
+def test_a_system_prompt_with_emphasis_is_refused(model: SpyModel) -> None:
+    with pytest.raises(EmphasisError, match="Put the emphasized text into an Emphasis"):
+        llm_of(model, system_prompt=emphasize("Be brief."))
+    assert llm_of(model, system_prompt=SpanStr("Be brief.")).system_prompt == "Be brief."
 
 
 def test_a_query_wrapper_that_drops_emphasis_is_refused(model: SpyModel) -> None:
@@ -215,6 +275,63 @@ def test_own_template_gets_context_and_query(model: SpyModel) -> None:
     synthesizer.synthesize(QUESTION, nodes())
     assert model.seen[-1] == f"{TEXTS[0]}\n\n{TEXTS[1]}\n{QUESTION}"
     assert model.seen[-1].emphasized() == (TEXTS[1],)
+
+
+LOSING_TEMPLATES = {
+    "PromptTemplate": PromptTemplate("{context_str} {query_str}"),
+    "RichPromptTemplate": RichPromptTemplate("{{ context_str }} {{ query_str }}"),
+    "EmphasisPromptTemplate": EmphasisPromptTemplate(
+        "<% emphasize %>Be brief.<% endemphasize %> <% emphasize %>{{ question }}<% endemphasize %>"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOSING_TEMPLATES)
+@pytest.mark.parametrize("use_chat_template", [False, True])
+def test_a_template_that_drops_emphasis_is_refused(
+    model: SpyModel, name: str, use_chat_template: bool
+) -> None:
+    synthesizer = EmphasisSynthesizer(
+        llm_of(model, use_chat_template=use_chat_template),
+        text_qa_template=LOSING_TEMPLATES[name],
+    )
+    with pytest.raises(EmphasisError, match=f"text_qa_template, a {name}, drops emphasis"):
+        synthesizer.synthesize(QUESTION, nodes())
+    with pytest.raises(EmphasisError, match="prints the text of all documents, or context_str"):
+        asyncio.run(synthesizer.asynthesize(QUESTION, nodes()))
+    assert model.seen == []
+
+
+def test_any_template_will_do_where_nothing_is_emphasized(model: SpyModel) -> None:
+    template = LOSING_TEMPLATES["PromptTemplate"]
+    synthesizer = EmphasisSynthesizer(llm_of(model), lambda node, query: [], template)
+    synthesizer.synthesize(QUESTION, nodes())
+    assert model.seen[-1] == f"{TEXTS[0]}\n\n{TEXTS[1]} {QUESTION}"
+
+
+@pytest.mark.parametrize("trusted", ["false", "yes", 1, None])
+def test_trusted_is_true_or_false(model: SpyModel, trusted: object) -> None:
+    given = nodes(trusted=trusted)
+    synthesizer = EmphasisSynthesizer(llm_of(model), "trusted")
+    with pytest.raises(
+        EmphasisError, match=f"{given[0].node.node_id} has trusted={trusted!r}; it must be True"
+    ):
+        synthesizer.synthesize(QUESTION, given)
+
+
+def test_a_node_that_does_not_say_trusted_is_not(model: SpyModel) -> None:
+    given = nodes()
+    del given[0].node.metadata["trusted"]
+    EmphasisSynthesizer(llm_of(model), "trusted").synthesize(QUESTION, given)
+    assert model.seen[-1].emphasized() == (TEXTS[1],)
+
+
+@pytest.mark.parametrize("spans", [None, 5, [5], [(0,)]])
+def test_a_function_that_returns_no_spans_is_refused(model: SpyModel, spans: Any) -> None:
+    given = nodes()
+    synthesizer = EmphasisSynthesizer(llm_of(model), lambda node, query: spans)
+    with pytest.raises(EmphasisError, match=f"no spans of node {given[0].node.node_id}: .* not "):
+        synthesizer.synthesize(QUESTION, given)
 
 
 def test_no_nodes_give_the_empty_response(model: SpyModel) -> None:

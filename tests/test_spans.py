@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pasta_chains.errors import EmphasisDroppedWarning, EmphasisError
-from pasta_chains.spans import Span, SpanStr, concat, emphasize
+from pasta_chains.spans import Span, SpanStr, carries_emphasis, concat, emphasize, span_count
 
 SENTENCE = SpanStr("one two three", [Span(4, 7, alpha=0.1, name="facts")])
 
@@ -76,6 +76,24 @@ def test_spans_can_be_tuples() -> None:
 def test_a_span_must_lie_inside_the_text() -> None:
     with pytest.raises(EmphasisError, match=r"\[1, 4\) reaches beyond the text.* 3 characters"):
         SpanStr("abc", [(1, 4)])
+
+
+@pytest.mark.parametrize("spans", [[5], [(0,)], [(0, 1, 0.5, "n", False, 6)], ["ab"], {"a": 1}])
+def test_what_is_no_span_is_refused(spans: list[object]) -> None:
+    with pytest.raises(EmphasisError, match=r"A span is a Span or a tuple \(start, end"):
+        SpanStr("abc", spans)  # type: ignore[arg-type]
+
+
+def test_spans_must_be_given_in_a_list() -> None:
+    with pytest.raises(EmphasisError, match="are a list, empty for no emphasis, not None"):
+        SpanStr("abc", None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [SpanStr, emphasize])
+@pytest.mark.parametrize("value", [b"abc", 5, None])
+def test_only_text_can_carry_emphasis(make: Callable[[object], str], value: object) -> None:
+    with pytest.raises(EmphasisError, match=f"Only a str .* not {type(value).__name__}"):
+        make(value)
 
 
 def test_spans_are_ordered_outer_before_inner() -> None:
@@ -349,6 +367,13 @@ def test_every_str_method_that_returns_text_is_accounted_for() -> None:
     }
     methods = {name for name in vars(str) if not name.startswith("__")}
     assert methods - reading <= vars(SpanStr).keys()
+
+
+def test_emphasis_is_found_in_lists_and_mappings() -> None:
+    nested = {"documents": [("plain", [SENTENCE])]}
+    assert carries_emphasis(nested)
+    assert not carries_emphasis({"documents": [("plain", [SpanStr(SENTENCE.text)], 3)]})
+    assert (span_count(SENTENCE), span_count("plain")) == (1, 0)
 
 
 def test_concat_of_nothing() -> None:

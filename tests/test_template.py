@@ -97,7 +97,10 @@ QUOTED = {
     "{{ '<% emphasize %>' }}": "<% emphasize %>",
     "{% set t = '<% emphasize %>' %}{{ t }}": "<% emphasize %>",
     "<% if x %>": "<% if x %>",
-    "<% emphasized %>": "<% emphasized %>",
+    "<% emphatic %>": "<% emphatic %>",
+    "{# <% emphasise %> #}{% raw %}<% Emphasize %>{% endraw %}{{ '<% emphasise %>' }}": (
+        "<% Emphasize %><% emphasise %>"
+    ),
 }
 
 
@@ -243,6 +246,11 @@ def test_other_environments_are_left_alone() -> None:
         "'{}'.format(loud)",
         "loud.format()",
         "'%s' % loud",
+        "'%s %d' % (loud, 7)",
+        "'a %(x)s' % {'x': loud}",
+        "[loud]",
+        "'<' ~ [loud]",
+        "{'k': loud}",
     ],
 )
 def test_dropping_warns(expression: str) -> None:
@@ -414,6 +422,28 @@ def test_syntax_errors_are_jinjas_own_with_the_right_line(
     assert caught.value.lineno == line
 
 
+@pytest.mark.parametrize(
+    "tag",
+    [
+        *("emphasise", "Emphasize", "emphasized", "emphasis", "endemphasise", "EndEmphasize"),
+        *("deemphasise", "enddeemphasized", "emphasise alpha=0.1"),
+    ],
+)
+@pytest.mark.parametrize("opening", ["<%", "<% ", "<%- ", "<%+\n"])
+def test_a_misspelt_tag_is_an_error_with_the_right_line(tag: str, opening: str) -> None:
+    environment = Environment(loader=jinja2.DictLoader({"page": f"a\r\n\n{opening}{tag} %>b"}))
+    with pytest.raises(
+        jinja2.TemplateSyntaxError, match=f"Unknown tag <% {tag.split()[0]} %>.*raw"
+    ) as caught:
+        environment.get_template("page")
+    assert (caught.value.name, caught.value.lineno) == ("page", 3)
+
+
+def test_an_open_tag_is_an_error() -> None:
+    with pytest.raises(jinja2.TemplateSyntaxError, match="<% emphasize is not closed by %>"):
+        render("<% emphasize alpha=0.1 >text")
+
+
 def test_a_loop_inside_emphasis_can_be_left() -> None:
     environment = Environment(extensions=["jinja2.ext.loopcontrols"])
     source = "<% emphasize %>{% for d in 'abc' %}{{ d }}{% break %}{% endfor %}<% endemphasize %>"
@@ -426,6 +456,14 @@ def test_undefined_variables_are_errors() -> None:
 
 
 # Templates that come with the package, and threads
+
+
+@pytest.mark.parametrize("trusted", [1, "false", "yes", None, False, [True]])
+def test_only_true_is_trusted_by_the_shipped_template(trusted: object) -> None:
+    template = Environment().get_template("rag/qa.jinja")
+    documents = [{"text": "A", "trusted": trusted}, {"text": "B", "trusted": True}, {"text": "C"}]
+    text = SpanStr(template.render(documents=documents, question="Who?"))
+    assert text.emphasized() == ("B",)
 
 
 def test_shipped_templates_are_found() -> None:

@@ -95,9 +95,9 @@ def training_batches(
 
 
 def _difficulty(progress: float, rng: Random) -> Difficulty:
-    if progress < 0.06:
+    if progress < 0.08:
         return EASY
-    if progress < 0.2:
+    if progress < 0.22:
         return rng.choice((EASY, MEDIUM, MEDIUM))
     return rng.choices((EASY, MEDIUM, FULL), (1, 2, 5))[0]
 

@@ -83,7 +83,7 @@ def langchain_chain(
     return (
         {"documents": documents, "question": RunnablePassthrough()}
         | _template()
-        | langchain.PastaLLM(model=model, chat=chat)
+        | langchain.PastaLLM(model=model, use_chat_template=chat)
         | StrOutputParser()
     )
 

@@ -20,7 +20,8 @@ class Relation:
         key: Tells relations apart: two facts of one entity with equal keys contradict each other.
         entity: Kind of thing the fact is about; a function name in `names`.
         value: Kind of thing that answers; a key of `value_of`.
-        statements: Sentences with `{e}` and `{v}`; the last is held out.
+        statements: Sentences with `{e}` and `{v}`. The first is how answers put it; the last is
+            held out.
         questions: Questions with `{e}`; the last is held out.
     """
 
@@ -29,6 +30,11 @@ class Relation:
     value: str
     statements: tuple[str, ...]
     questions: tuple[str, ...]
+
+    def answer(self, entity: str, value: str) -> str:
+        """The sentence that answers a question about this relation."""
+        text = self.statements[0].format(e=entity, v=value)
+        return text[0].upper() + text[1:]
 
     def phrase(self, kind: str, rng: Random, *, held_out: bool) -> str:
         """Draw a phrasing of `kind` ("statements" or "questions")."""
@@ -70,9 +76,8 @@ def value_of(kind: str, rng: Random, *, held_out: bool) -> str:
 _FIXED = (
     Relation(
         "capital", "place", "place",
-        ("The capital of {e} is {v}.", "{v} is the capital of {e}.",
-         "{e} is governed from its capital, {v}.", "In {e}, the capital is {v}.",
-         "{e} has {v} as its capital."),
+        ("The capital of {e} is {v}.", "{v} is the capital of {e}.", "{e} has a capital, {v}.",
+         "{e} is governed from its capital, {v}.", "In {e}, the capital is {v}."),
         ("What is the capital of {e}?", "Which city is the capital of {e}?",
          "Name the capital of {e}.", "Which town is the capital of {e}?"),
     ),
@@ -85,35 +90,35 @@ _FIXED = (
     ),
     Relation(
         "birth year", "person", "year",
-        ("{e} was born in {v}.", "{e}, born in {v}, is well known.",
-         "The year of birth of {e} is {v}.", "In {v}, {e} was born."),
+        ("{e} was born in {v}.", "The year of birth of {e} is {v}.",
+         "{e} was born in the year {v}."),
         ("When was {e} born?", "In which year was {e} born?",
          "What is the birth year of {e}?", "What year was {e} born in?"),
     ),
     Relation(
         "profession", "person", "profession",
         ("{e} works as a {v}.", "{e} is a {v}.", "{e} earns a living as a {v}.",
-         "By profession {e} is a {v}.", "As a {v}, {e} earns a living."),
+         "By profession {e} is a {v}.", "For a living {e} works as a {v}."),
         ("What is the profession of {e}?", "What does {e} do for a living?",
          "What is the job of {e}?", "As what does {e} work?"),
     ),
     Relation(
         "home", "person", "place",
         ("{e} lives in {v}.", "{e} has a house in {v}.", "The home of {e} is in {v}.",
-         "{v} is where {e} lives.", "In {v} lives {e}."),
+         "{v} is where {e} lives.", "The house of {e} is in {v}."),
         ("Where does {e} live?", "In which town does {e} live?", "Where is the home of {e}?",
          "What town does {e} live in?"),
     ),
     Relation(
         "location", "landmark", "place",
         ("{e} is in {v}.", "{e} stands in {v}.", "{e} is located in {v}.",
-         "You will find {e} in {v}.", "In {v} stands {e}."),
+         "You will find {e} in {v}.", "{e} can be found in {v}."),
         ("Where is {e}?", "In which town is {e}?", "Where can {e} be found?",
-         "In what place does one find {e}?"),
+         "Where does {e} stand?"),
     ),
     Relation(
         "opened", "landmark", "year",
-        ("{e} opened in {v}.", "{e} has been open since {v}.", "In {v}, {e} opened its doors.",
+        ("{e} opened in {v}.", "{e} has been open since {v}.", "{e} opened its doors in {v}.",
          "{e} was opened to the public in {v}.", "{e} first opened in {v}."),
         ("When did {e} open?", "In which year did {e} open?", "Since when has {e} been open?",
          "What year did {e} open in?"),
@@ -121,13 +126,13 @@ _FIXED = (
     Relation(
         "material", "landmark", "material",
         ("{e} is made of {v}.", "{e} was built from {v}.", "The builders of {e} used {v}.",
-         "{v} was used to build {e}.", "{v} is what {e} is made of."),
+         "{e} has walls of {v}.", "{e} was made of {v}."),
         ("What is {e} made of?", "What was used to build {e}?",
          "Which material is {e} made of?", "From what was {e} built?"),
     ),
     Relation(
         "color", "landmark", "color",
-        ("{e} is painted {v}.", "The color of {e} is {v}.", "{e} has {v} walls.",
+        ("{e} is painted {v}.", "The color of {e} is {v}.", "{e} has a color: {v}.",
          "The walls of {e} are painted {v}."),
         ("What color is {e}?", "What is the color of {e}?", "Which color is {e} painted?",
          "In what color is {e} painted?"),
@@ -135,36 +140,35 @@ _FIXED = (
     Relation(
         "headquarters", "company", "place",
         ("{e} is based in {v}.", "The headquarters of {e} are in {v}.",
-         "{e} has its main office in {v}.", "{v} hosts the headquarters of {e}.",
-         "In {v}, {e} has its main office."),
+         "{e} has its main office in {v}.", "The main office of {e} is in {v}."),
         ("Where is {e} based?", "Where are the headquarters of {e}?",
          "Where does {e} have its main office?", "In which town is {e} based?"),
     ),
     Relation(
         "product", "company", "thing",
         ("{e} makes {v}.", "{e} sells {v}.", "The main product of {e} is {v}.",
-         "{e} is known for its {v}.", "{v} is what {e} makes."),
+         "{e} is known for its {v}.", "{e} makes and sells {v}."),
         ("What does {e} make?", "What does {e} sell?", "What is the main product of {e}?",
          "What is it that {e} makes?"),
     ),
     Relation(
         "leader", "company", "person",
-        ("{e} is led by {v}.", "{v} leads {e}.", "{v} is the head of {e}.",
-         "The director of {e} is {v}.", "The head of {e} is {v}."),
+        ("{e} is led by {v}.", "{v} leads {e}.", "The head of {e} is {v}.",
+         "The director of {e} is {v}.", "In charge of {e} is {v}.", "{e} is now led by {v}."),
         ("Who leads {e}?", "Who is the head of {e}?", "Who is in charge of {e}?",
          "By whom is {e} led?"),
     ),
     Relation(
         "marriage", "person", "person",
-        ("{e} is married to {v}.", "{v} is married to {e}.", "{e} married {v}.",
+        ("{e} is married to {v}.", "{e} married {v}.", "{e} has been married to {v}.",
          "The spouse of {e} is {v}."),
         ("Who is married to {e}?", "Whom did {e} marry?", "Who is the spouse of {e}?",
          "To whom is {e} married?"),
     ),
     Relation(
         "opening time", "landmark", "time",
-        ("{e} opens at {v}.", "The doors of {e} open at {v}.", "From {v} on, {e} is open.",
-         "{e} is open from {v}."),
+        ("{e} opens at {v}.", "The doors of {e} open at {v}.", "{e} is open from {v}.",
+         "Every day {e} opens at {v}."),
         ("At what time does {e} open?", "When do the doors of {e} open?", "When does {e} open?",
          "From what time is {e} open?"),
     ),
@@ -215,15 +219,14 @@ def _noun_relation(noun: str, entity: str, value: str) -> Relation:
     return Relation(
         noun, entity, value,
         (f"The {noun} of {{e}} is {{v}}.", f"{{v}} is the {noun} of {{e}}.",
-         f"{{e}} has {{v}} as its {noun}.", f"{{e}} chose {{v}} as its {noun}.",
-         f"{{e}} has a {noun}: {{v}}.", f"The {noun} of {{e}} was {{v}}.",
-         f"As its {noun}, {{e}} has {{v}}.", f"{{v}} became the {noun} of {{e}}.",
-         f"{{e}} now has {{v}} for its {noun}.", f"The {noun} that {{e}} has is {{v}}.",
-         f"For {{e}}, the {noun} is {{v}}."),
+         f"{{e}} has {{v}} as its {noun}.", f"{{e}} has a {noun}: {{v}}.",
+         f"The {noun} of {{e}} was {{v}}.", f"As its {noun}, {{e}} has {{v}}.",
+         f"The {noun} that {{e}} has is {{v}}.", f"The {noun} of {{e}} is said to be {{v}}.",
+         f"In {{e}}, the {noun} is {{v}}.", f"For {{e}}, the {noun} is {{v}}."),
         (f"{word} is the {noun} of {{e}}?", f"Name the {noun} of {{e}}.",
          f"{word} does {{e}} have as its {noun}?", f"Tell me the {noun} of {{e}}.",
          f"{word} was the {noun} of {{e}}?", f"What do we know of the {noun} of {{e}}?",
-         f"Do you know the {noun} of {{e}}?", f"{word} became the {noun} of {{e}}?",
+         f"Do you know the {noun} of {{e}}?",
          f"Can you say {word.lower()} the {noun} of {{e}} is?"),
     )  # fmt: skip
 
@@ -231,9 +234,9 @@ def _noun_relation(noun: str, entity: str, value: str) -> Relation:
 def _verb_relation(past: str, participle: str, entity: str) -> Relation:
     return Relation(
         past, entity, "person",
-        (f"{{v}} {past} {{e}}.", f"{{e}} was {participle} by {{v}}.",
-         f"It was {{v}} who {past} {{e}}.", f"{{e}} had been {participle} by {{v}}.",
-         f"The one who {past} {{e}} was {{v}}.", f"{{v}} is the person who {past} {{e}}.",
+        (f"{{e}} was {participle} by {{v}}.", f"{{v}} {past} {{e}}.",
+         f"{{e}} had been {participle} by {{v}}.", f"The one who {past} {{e}} was {{v}}.",
+         f"{{e}} is said to have been {participle} by {{v}}.",
          f"{{e}} was once {participle} by {{v}}."),
         (f"Who {past} {{e}}?", f"By whom was {{e}} {participle}?",
          f"Which person {past} {{e}}?", f"Who was it that {past} {{e}}?",
@@ -243,20 +246,17 @@ def _verb_relation(past: str, participle: str, entity: str) -> Relation:
 
 
 def _loose_relation(rng: Random, noun: str, entity: str, value: str) -> Relation:
-    """Statements of random words: only copying can answer, and only shared words can find them."""
-    words = names.ADJECTIVES + names.NOUNS + ["the", "a", "of", "in", "with", "and", "has", "is"]
+    """A statement of random words, in which only the words of the question find the value."""
+    words = [*names.ADJECTIVES, *names.NOUNS, "the", "a", "of", "in", "with", "and", "has", "is"]
 
     def some() -> str:
         return " ".join(rng.choice(words) for _ in range(rng.randint(1, 3)))
 
-    statements = []
-    for _ in range(3):
-        parts = ["{e}", noun, "{v}"]
-        rng.shuffle(parts)
-        statements.append(" ".join(f"{part} {some()}" for part in parts) + ".")
-    questions = (f"What is the {noun} of {{e}}?", f"Name the {noun} of {{e}}.",
-                 f"Tell me about the {noun} of {{e}}.")  # fmt: skip
-    return Relation(noun, entity, value, tuple(statements), questions)
+    known = ["{e}", noun]
+    rng.shuffle(known)
+    loose = f"{known[0]} {some()} {known[1]} {some()} {{v}}."
+    canonical, question = f"The {noun} of {{e}} is {{v}}.", f"What is the {noun} of {{e}}?"
+    return Relation(noun, entity, value, (canonical, loose, loose, loose), (question, question))
 
 
 def draw_relation(rng: Random, *, held_out: bool) -> Relation:
@@ -285,7 +285,7 @@ def draw_relation(rng: Random, *, held_out: bool) -> Relation:
     if value == "date":
         noun = f"{noun} date"
     entity = rng.choice(_ENTITY_KINDS[1:])
-    if not held_out and rng.random() < 0.15:
+    if not held_out and rng.random() < 0.12:
         return _loose_relation(rng, noun, entity, value)
     return _noun_relation(noun, entity, value)
 
@@ -327,12 +327,12 @@ def filler(rng: Random, *, held_out: bool) -> str:
 
 
 def decorate(sentence: str, rng: Random, *, held_out: bool) -> str:
-    """Put words around a statement that change nothing, so that answers are copied, not guessed."""
-    if rng.random() < 0.25:
+    """Put words around a statement that change nothing."""
+    if rng.random() < 0.12:
         before = _fill(rng.choice(_BEFORE), rng, held_out)
         common = sentence.startswith(("The ", "It ", "In ", "For ", "From ", "By ", "You ", "As "))
         sentence = before + (sentence[0].lower() + sentence[1:] if common else sentence)
-    if rng.random() < 0.2:
+    if rng.random() < 0.1:
         sentence = sentence.removesuffix(".") + _fill(rng.choice(_AFTER), rng, held_out) + "."
     return sentence
 

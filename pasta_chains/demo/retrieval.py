@@ -64,8 +64,13 @@ class Bm25:
 
     def __init__(self, files: Sequence[TextFile]) -> None:
         self.files = list(files)
+        words = _words([file.text for file in files])
+        if not words.vocab:
+            raise DocumentError(
+                "The documents hold no words to search for, only such as 'the' and 'of'."
+            )
         self._index = bm25s.BM25()
-        self._index.index(_words([file.text for file in files]), show_progress=False)
+        self._index.index(words, show_progress=False)
 
     def search(self, question: str, count: int) -> list[tuple[TextFile, float]]:
         """The best files for a question with their scores, best first."""

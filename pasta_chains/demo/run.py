@@ -8,13 +8,15 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
+from transformers.utils.logging import disable_progress_bar
 
 from ..engine import SteeredModel
 from ..errors import DocumentError, ProfileError
 from . import DOCUMENTS, MODEL
+
+from .retrieval import Bm25, read_folder  # isort: skip  (says which extra is missing, so it is first)
 from .pipelines import demonstrate
 from .questions import Row, evaluate, rows_to_ask
-from .retrieval import Bm25, read_folder
 from .show import results_table, show_demonstration, write_report
 
 QUESTION = "Who is the keeper of the Marrow lighthouse?"
@@ -54,6 +56,8 @@ def run_demo(options: Options) -> None:
     Raises:
         PastaError: A document, the model or the profile is not usable.
     """
+    _check_places(options)
+    disable_progress_bar()  # loading takes a moment, and its bar would mix with what is printed
     console = Console(record=options.svg is not None, width=90 if options.svg else None)
     folder = options.documents or DOCUMENTS
     files = read_folder(folder)
@@ -75,15 +79,25 @@ def run_demo(options: Options) -> None:
         if options.report:
             seconds = time.monotonic() - started
             write_report(options.report, rows, model, command=options.command, seconds=seconds)
-            console.print(f"Wrote {options.report}.")
+            console.print(f"Wrote {options.report}.", markup=False)
     if options.svg:
         console.save_svg(str(options.svg), title="pasta-chains demo")
+
+
+def _check_places(options: Options) -> None:
+    """Refuse files that could not be written before anything is computed for them."""
+    if options.report and not options.questions:
+        raise DocumentError("--report writes the table, and --questions 0 asks for none.")
+    for path in (options.report, options.svg):
+        if path and not path.absolute().parent.is_dir():
+            raise DocumentError(f"There is no folder {path.parent} to write {path.name} into.")
 
 
 def _what_to_ask(options: Options) -> tuple[str, str]:
     """The question and the trusted file; the shipped ones go with the shipped documents only."""
     if options.documents is None:
-        return options.question or QUESTION, options.trust or TRUSTED
+        question = QUESTION if options.question is None else options.question
+        return question, TRUSTED if options.trust is None else options.trust
     missing = [
         flag
         for flag, value in (("--question", options.question), ("--trust", options.trust))

@@ -15,6 +15,7 @@ from rich.columns import Columns
 from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from .. import __version__
 from ..engine import SteeredModel
@@ -29,11 +30,12 @@ def show_demonstration(console: Console, shown: Demonstration, question: str, tr
     console.print(
         Panel(shown.prompt.__rich__(), title="The prompt; emphasis is highlighted", width=88)
     )
-    console.print(f"[bold]{question}[/bold]  Trusted: [bold]{trusted}[/bold]\n")
+    asked = Text.assemble((question, "bold"), "  Trusted: ", (trusted, "bold"), "\n")
+    console.print(asked)
     for framework, (plain, steered) in shown.answers.items():
         panels: list[RenderableType] = [
-            Panel(plain, title=f"{framework}: no emphasis", width=43),
-            Panel(steered, title=f"{framework}: emphasized", width=43, border_style="yellow"),
+            Panel(Text(plain), title=f"{framework}: no emphasis", width=43),
+            Panel(Text(steered), title=f"{framework}: emphasized", width=43, border_style="yellow"),
         ]
         console.print(Columns(panels))
 

@@ -57,7 +57,7 @@ def layout(documents: Sequence[str], question: str) -> str:
 
 
 def read_documents(world: World, difficulty: Difficulty) -> Conversation:
-    """Questions about several documents; each answer restates the document's sentence.
+    """Questions about several documents; each answer restates what a document says.
 
     When two documents disagree, either is the answer: the model cannot know which to trust.
     """
@@ -104,7 +104,8 @@ def _answer(question: Question, reading: Reading, shown: Sequence[str], rng: Ran
         return ABSTAIN
     index, fact = rng.choice(question.answers)
     capitals = shown[index] == reading.documents[index].upper()
-    return fact.sentence.upper() if capitals else fact.sentence
+    value = fact.value.upper() if capitals else fact.value
+    return fact.relation.answer(fact.entity, value)
 
 
 def _vary_layout(documents: Sequence[str], question: str, rng: Random) -> str:

@@ -109,7 +109,7 @@ def _loss(
 
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
-    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 4500,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 3700,
     tokens: Annotated[int, typer.Option(help="Tokens per step.")] = 6144,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
     seed: Annotated[int, typer.Option(help="Of world, weights and order.")] = 0,

@@ -17,14 +17,15 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.custom import CustomLLM
+from llama_index.core.prompts.base import BasePromptTemplate
 from pydantic import Field, PrivateAttr
 
 from pasta_chains.engine import Generation, SteeredModel
 from pasta_chains.errors import EmphasisError, PromptError
 from pasta_chains.prompts import Prompt
-from pasta_chains.spans import SpanStr
+from pasta_chains.spans import SpanStr, carries_emphasis, span_count
 
-from .prompts import EmphasisTextBlock
+from .prompts import EmphasisTextBlock, with_instructions
 
 
 class PastaLLM(CustomLLM):
@@ -38,6 +39,9 @@ class PastaLLM(CustomLLM):
             as it stands.
         generation_arguments: For transformers' `generate`.
         **kwargs: Fields of LlamaIndex's `LLM`, such as `system_prompt`.
+
+    Raises:
+        EmphasisError: The system prompt carries emphasis, which LlamaIndex would drop.
     """
 
     max_new_tokens: int | None = None
@@ -47,6 +51,11 @@ class PastaLLM(CustomLLM):
     _model: SteeredModel = PrivateAttr()
 
     def __init__(self, model: SteeredModel, **kwargs: Any) -> None:
+        if carries_emphasis(kwargs.get("system_prompt")):
+            raise EmphasisError(
+                "LlamaIndex keeps a system_prompt as plain text, without its emphasis. Put the "
+                "emphasized text into an EmphasisPromptTemplate instead."
+            )
         super().__init__(**kwargs)
         self._model = model
 
@@ -96,9 +105,20 @@ class PastaLLM(CustomLLM):
             ChatResponse(message=_assistant(text), delta=delta) for text, delta in _growing(pieces)
         )
 
+    def _get_prompt(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
+        text = prompt.format(
+            llm=self,
+            messages_to_prompt=self.messages_to_prompt,
+            completion_to_prompt=self.completion_to_prompt,
+            **prompt_args,
+        )
+        if self.output_parser is not None:
+            text = with_instructions(self.output_parser, text)
+        return self._extend_prompt(text)
+
     def _extend_prompt(self, formatted_prompt: str) -> str:
         extended = super()._extend_prompt(formatted_prompt)
-        if len(SpanStr(extended).spans) < len(SpanStr(formatted_prompt).spans):
+        if span_count(extended) < span_count(formatted_prompt):
             raise EmphasisError(
                 "The query_wrapper_prompt drops the prompt's emphasis. Make it an "
                 "EmphasisPromptTemplate with {{ query_str }}."

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from pathlib import Path
 from typing import Any
 
+from jinja2 import pass_context
+from jinja2.runtime import Context
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 from llama_index.core.prompts.base import BasePromptTemplate
+from llama_index.core.types import BaseOutputParser
+from markupsafe import soft_str
 from pydantic import Field
 
-from pasta_chains.spans import Span, SpanStr
+from pasta_chains.errors import EmphasisError
+from pasta_chains.spans import SpanStr, span_count
 from pasta_chains.template import Environment, template_source, template_variables
 
 
@@ -28,9 +34,18 @@ class EmphasisTextBlock(TextBlock):
         """Wrap a text with its emphasis."""
         return cls(**text.to_dict())
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # LlamaIndex's output parsers write a message's new text over the old one.
+        if name == "text" and self.spans and not value.startswith(self.text):
+            raise EmphasisError(
+                "The text of an EmphasisTextBlock can only be added to, because its emphasis lies "
+                "at fixed characters. Make a new block with EmphasisTextBlock.from_text(…)."
+            )
+        super().__setattr__(name, value)
+
     def to_text(self) -> SpanStr:
         """The text with its emphasis."""
-        return SpanStr(self.text, [Span(**span) for span in self.spans])
+        return SpanStr.from_dict({"text": self.text, "spans": self.spans})
 
 
 class EmphasisPromptTemplate(BasePromptTemplate):
@@ -72,16 +87,23 @@ class EmphasisPromptTemplate(BasePromptTemplate):
         return partial
 
     def format(self, llm: Any = None, **kwargs: Any) -> SpanStr:
-        """Render the prompt with its emphasis."""
+        """Render the prompt with its emphasis.
+
+        Raises:
+            EmphasisError: The output parser drops emphasis, or text to emphasize is empty.
+        """
         for ignored in ("messages_to_prompt", "completion_to_prompt"):
             kwargs.pop(ignored, None)  # the model's own chat template does their work
         variables = self._map_all_vars({**self.kwargs, **kwargs})
         environment = Environment()
         if variables and all(value == "" for value in variables.values()):
             # PromptHelper measures a template by rendering it with nothing in it.
-            environment.filters["emphasize"] = environment.filters["deemphasize"] = _unmarked
+            for name in ("emphasize", "deemphasize"):
+                environment.filters[name] = _sparing_empty_text(environment.filters[name])
         text = SpanStr(environment.from_string(self.template).render(**variables))
-        return text if self.output_parser is None else SpanStr(self.output_parser.format(text))
+        if self.output_parser is not None:
+            text = SpanStr(with_instructions(self.output_parser, text))
+        return text
 
     def format_messages(self, llm: Any = None, **kwargs: Any) -> list[ChatMessage]:
         """Render the prompt as one user message."""
@@ -93,5 +115,25 @@ class EmphasisPromptTemplate(BasePromptTemplate):
         return self.template
 
 
-def _unmarked(text: str, *_: Any, **__: Any) -> str:
-    return text
+def with_instructions(parser: BaseOutputParser, text: str) -> str:
+    """A prompt with the instructions of an output parser.
+
+    Raises:
+        EmphasisError: The parser drops the prompt's emphasis.
+    """
+    instructed = parser.format(text)
+    if span_count(instructed) < span_count(text):
+        raise EmphasisError(
+            f"The output parser {type(parser).__name__} drops the prompt's emphasis. Let its "
+            "format() add instructions with +, which keeps emphasis, or write them into the "
+            "template and parse the answer yourself."
+        )
+    return instructed
+
+
+def _sparing_empty_text(mark: Callable[..., str]) -> Callable[..., str]:
+    @pass_context
+    def mark_unless_empty(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return mark(context, value, *args, **kwargs) if soft_str(value) else value
+
+    return mark_unless_empty

@@ -10,14 +10,13 @@ from llama_index.core.response_synthesizers.base import BaseSynthesizer
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 
 from pasta_chains.errors import EmphasisError, PromptError, UnsupportedModelError
-from pasta_chains.spans import Span, SpanStr, concat, emphasize
+from pasta_chains.spans import Span, SpanStr, concat, emphasize, span_count
 
 from .llm import PastaLLM
-from .prompts import EmphasisPromptTemplate
+from .prompts import EmphasisPromptTemplate, EmphasisTextBlock
 
-Policy: TypeAlias = (
-    Literal["context", "trusted"] | Callable[[NodeWithScore, str], Sequence[Span | tuple[int, int]]]
-)
+PolicyFunction: TypeAlias = Callable[[NodeWithScore, str], Sequence[Span | tuple[int, int]]]
+Policy: TypeAlias = Literal["context", "trusted"] | PolicyFunction
 """What to emphasize of a retrieved node; see `EmphasisSynthesizer`."""
 
 
@@ -29,7 +28,8 @@ class EmphasisSynthesizer(BaseSynthesizer):
     Args:
         llm: The steered model.
         emphasis: What to emphasize. "context": every node. "trusted": the nodes with
-            `trusted=True` in their metadata. A function of node and query: the spans of the
+            `trusted=True` in their metadata, where nothing but True, False or its absence is
+            accepted. A function of node and query: the spans of the
             node's text that it returns, an empty list for none.
         text_qa_template: Gets `documents` (each with `text`) and `question`, and the same joined as
             `context_str` and `query_str`; by default the shipped `rag/qa.jinja`.
@@ -37,6 +37,8 @@ class EmphasisSynthesizer(BaseSynthesizer):
 
     Raises:
         UnsupportedModelError: The model is none of ours and would lose the emphasis.
+        EmphasisError: The policy is unknown; or, when a query is answered, `trusted` is neither
+            True nor False, a function returns no spans, or the template drops emphasis.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class EmphasisSynthesizer(BaseSynthesizer):
         **response_kwargs: Any,
     ) -> Any:
         """Answer a query from texts; `SpanStr` among them keep their emphasis."""
-        arguments = _arguments(query_str, emphasized_chunks or text_chunks, response_kwargs)
+        arguments = self._arguments(query_str, emphasized_chunks or text_chunks, response_kwargs)
         if self._streaming:
             return self._llm.stream(self._template, **arguments)
         return self._llm.predict(self._template, **arguments)
@@ -103,10 +105,32 @@ class EmphasisSynthesizer(BaseSynthesizer):
         **response_kwargs: Any,
     ) -> Any:
         """Answer a query from texts; `SpanStr` among them keep their emphasis."""
-        arguments = _arguments(query_str, emphasized_chunks or text_chunks, response_kwargs)
+        arguments = self._arguments(query_str, emphasized_chunks or text_chunks, response_kwargs)
         if self._streaming:
             return await self._llm.astream(self._template, **arguments)
         return await self._llm.apredict(self._template, **arguments)
+
+    def _arguments(self, query: str, chunks: Sequence[str], more: dict[str, Any]) -> dict[str, Any]:
+        """What the template is given, once it is sure that it keeps the emphasis of the chunks."""
+        arguments = _arguments(query, chunks, more)
+        spans = sum(map(span_count, chunks))
+        if spans:
+            plain = _arguments(query, [SpanStr(chunk).text for chunk in chunks], more)
+            # The template's own emphasis must not pass for that of the chunks.
+            if self._rendered_spans(arguments) - self._rendered_spans(plain) < spans:
+                raise EmphasisError(
+                    f"The text_qa_template, a {type(self._template).__name__}, drops emphasis: it "
+                    "loses or leaves out some of the emphasized text. Make it an "
+                    "EmphasisPromptTemplate that prints the text of all documents, or context_str."
+                )
+        return arguments
+
+    def _rendered_spans(self, arguments: dict[str, Any]) -> int:
+        if not self._llm.metadata.is_chat_model:
+            return span_count(self._template.format(llm=self._llm, **arguments))
+        messages = self._template.format_messages(llm=self._llm, **arguments)
+        blocks = [block for message in messages for block in message.blocks]
+        return sum(len(block.spans) for block in blocks if isinstance(block, EmphasisTextBlock))
 
     def _emphasized(self, query: str | QueryBundle, nodes: list[NodeWithScore]) -> list[SpanStr]:
         query_str = query if isinstance(query, str) else query.query_str
@@ -116,8 +140,8 @@ class EmphasisSynthesizer(BaseSynthesizer):
         """The node's text for the model, metadata included, with what the policy marks in it."""
         text = scored.node.get_content(metadata_mode=MetadataMode.NONE)
         if callable(self._emphasis):
-            marked = SpanStr(text, self._emphasis(scored, query))
-        elif text and (self._emphasis == "context" or scored.node.metadata.get("trusted") is True):
+            marked = self._marked_by_policy(self._emphasis, scored, query, text)
+        elif text and (self._emphasis == "context" or _is_trusted(scored)):
             marked = emphasize(text)
         else:
             marked = SpanStr(text)
@@ -126,6 +150,26 @@ class EmphasisSynthesizer(BaseSynthesizer):
             if marked.spans
             else SpanStr(scored.node.get_content(metadata_mode=MetadataMode.LLM))
         )
+
+    def _marked_by_policy(
+        self, policy: PolicyFunction, scored: NodeWithScore, query: str, text: str
+    ) -> SpanStr:
+        try:
+            return SpanStr(text, policy(scored, query))
+        except EmphasisError as error:
+            raise EmphasisError(
+                f"The emphasis function gave no spans of node {scored.node.node_id}: {error}"
+            ) from error
+
+
+def _is_trusted(scored: NodeWithScore) -> bool:
+    trusted = scored.node.metadata.get("trusted", False)
+    if not isinstance(trusted, bool):
+        raise EmphasisError(
+            f"The metadata of node {scored.node.node_id} has trusted={trusted!r}; it must be True "
+            "or False, or absent for False."
+        )
+    return trusted
 
 
 def _with_metadata(scored: NodeWithScore, text: SpanStr) -> SpanStr:
