@@ -52,7 +52,7 @@ def token_spans(text: SpanStr, offsets: Sequence[Offset]) -> list[Span | None]:
                 f"{span.start} to {span.end}) covers no token, so it would steer nothing. "
                 "Emphasize text with at least one visible character."
             )
-    _check_all_steer(text, owners)
+    _check_all_steer(text, offsets, owners)
     return owners
 
 
@@ -94,15 +94,23 @@ def check_alpha(alpha: float) -> None:
         )
 
 
-def _check_all_steer(text: SpanStr, owners: Sequence[Span | None]) -> None:
-    """Refuse two spans that share their only token: just one of them would steer."""
-    for start, end, span in text.runs():
-        if text.text[start:end].strip() and span not in owners:
-            raise EmphasisError(
-                f"The emphasized text {text.text[span.start : span.end]!r} (characters "
-                f"{span.start} to {span.end}) shares its only token with another emphasized text, "
-                "so it would steer nothing. Emphasize whole words."
-            )
+def _check_all_steer(
+    text: SpanStr, offsets: Sequence[Offset], owners: Sequence[Span | None]
+) -> None:
+    """Refuse a span all of whose tokens went to its neighbours: it would steer nothing."""
+    kept = set(owners)
+    for first, last, span in text.runs():
+        if span in kept:
+            continue
+        for (start, end), owner in zip(offsets, owners, strict=True):
+            shared = text.text[max(start, first) : min(end, last)]
+            nested = owner and span.start <= owner.start and owner.end <= span.end
+            if shared.strip() and not nested:
+                raise EmphasisError(
+                    f"The emphasized text {text.text[span.start : span.end]!r} (characters "
+                    f"{span.start} to {span.end}) shares its only token with another emphasized "
+                    "text, so it would steer nothing. Emphasize whole words."
+                )
 
 
 def _log_weight(span: Span | None, alpha: float) -> float:

@@ -206,28 +206,6 @@ def test_the_same_prompt_gives_the_same_text_everywhere(embedded: SteeredModel) 
             assert str(engine.query(question)) == direct
 
 
-def _results() -> dict[tuple[str, str], list[float]]:
-    """The shares in docs/results.md, by group and condition."""
-    page = Path(__file__).parent.parent / "docs" / "results.md"
-    rows = [line.strip("| ").split(" | ") for line in page.read_text().splitlines()]
-    return {
-        (row[0], row[1]): [float(cell.rstrip("%")) if "%" in cell else 0.0 for cell in row[2:]]
-        for row in rows
-        if len(row) == 5 and "%" in row[2]
-    }
-
-
-def test_the_published_results_reach_what_was_set_out() -> None:
-    """The numbers are those of the whole evaluation, which is too long for a test."""
-    results = _results()
-    disagree, one = "Two documents disagree", "One document answers"
-    assert 35 <= results[disagree, "no emphasis"][0] <= 65
-    assert results[disagree, "trusted document emphasized"][0] >= 95
-    assert results[disagree, "other document emphasized"][1] >= 95
-    assert results[one, "no emphasis"][0] >= 97
-    assert results[one, "right document emphasized"][0] >= 96
-
-
 def test_emphasis_decides_on_held_out_questions(embedded: SteeredModel) -> None:
     cases = draw_cases(DISAGREEING, 40, seed=77)
     for document, expected in (("trusted", "wanted"), ("disputed", "other")):

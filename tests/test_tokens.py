@@ -47,8 +47,23 @@ def test_a_token_belongs_to_the_innermost_span_with_which_it_shares_a_visible_ch
     if any(not read & {*range(span.start, span.end)} for span in text.spans):
         with pytest.raises(EmphasisError, match="covers no token"):
             token_spans(text, offsets)
+    elif any(
+        span not in owners
+        and shared & {*range(start, end)}
+        and not (owner and span.start <= owner.start and owner.end <= span.end)
+        for start, end, span in text.runs()
+        for shared, owner in zip(visible, owners, strict=True)
+    ):
+        with pytest.raises(EmphasisError, match="shares its only token"):
+            token_spans(text, offsets)
     else:
         assert token_spans(text, offsets) == owners
+
+
+def test_two_spans_in_one_token_are_refused() -> None:
+    text = SpanStr("mayor", [Span(0, 2), Span(2, 5, deemphasized=True)])
+    with pytest.raises(EmphasisError, match="'ma'.*shares its only token"):
+        token_spans(text, [(0, 5)])
 
 
 CASES = {

@@ -25,8 +25,8 @@ Head = tuple[int, int]
 
 def find_heads(
     model: Annotated[Path, typer.Argument(help="Folder of the model.")],
-    questions: Annotated[int, typer.Option(help="Questions for ranking single heads.")] = 200,
-    most: Annotated[int, typer.Option(help="Longest list of heads to try.")] = 12,
+    questions: Annotated[int, typer.Option(help="Questions for ranking single heads.")] = 100,
+    most: Annotated[int, typer.Option(help="Longest list of heads to try.")] = 8,
     alpha: Annotated[float, typer.Option(help="Coefficient for other text.")] = 0.01,
     report: Annotated[Path | None, typer.Option(help="Write the numbers as Markdown.")] = None,
 ) -> None:

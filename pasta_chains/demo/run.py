@@ -44,7 +44,7 @@ class Options:
     trust: str | None = None
     model: str | None = None
     profile: Path | None = None
-    questions: int = 500
+    questions: int = 100
     report: Path | None = None
     svg: Path | None = None
     command: str = "pasta-chains demo"

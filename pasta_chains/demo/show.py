@@ -58,6 +58,8 @@ def write_report(
     heads = sum(map(len, model.profile.heads.values())) if model.profile else 0
     alpha = model.profile.alpha if model.profile else 1.0
     lines = [
+        "# Held-out questions",
+        "",
         "| " + " | ".join(_HEADINGS) + " |",
         "| --- | --- | ---: | ---: | ---: |",
         *(f"| {row.group} | {row.condition} | {' | '.join(_shares(row))} |" for row in rows),
