@@ -72,13 +72,17 @@ def prompt_text(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> SpanStr:
         return prompt if isinstance(prompt, SpanStr) else SpanStr(prompt)
     if not is_chat(prompt):
         raise PromptError(f"A prompt is a text or a list of chat messages, not {prompt!r}.")
-    if not isinstance(tokenizer.chat_template, str):
+    if not tokenizer.chat_template:
         raise PromptError(
-            "The model's tokenizer has no single chat template, so it takes no chat messages. Pass "
-            "the prompt as one text, or set tokenizer.chat_template."
+            "The model's tokenizer has no chat template, so it takes no chat messages. Pass the "
+            "prompt as one text, or set tokenizer.chat_template."
         )
+    try:
+        template = tokenizer.get_chat_template()
+    except ValueError as error:  # several, and none is the default
+        raise PromptError(str(error)) from error
     variables: dict[str, Any] = {"tools": None, "documents": None, **tokenizer.special_tokens_map}
-    text = render_chat(prompt, tokenizer.chat_template, **variables)
+    text = render_chat(prompt, template, **variables)
     plain = [{**message, "content": SpanStr(message["content"]).text} for message in prompt]
     official = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
     if text.text != official:

@@ -50,7 +50,11 @@ def expected_bias(steered: SteeredModel, text: SpanStr) -> tuple[list[int], list
 
 
 def assert_equal_oracle(steered: SteeredModel, texts: list[SpanStr]) -> None:
-    """Compare prefill and every decode step of one batch with the oracle, row by row."""
+    """Compare prefill and every decode step of one batch with the oracle, row by row.
+
+    The tolerance of 1e-5 is relative to the largest logit: these models' logits reach 25, where
+    the unsteered `sdpa` and eager attention of transformers differ by 1.5e-5 in float32.
+    """
     assert steered.profile
     inputs = steered.inputs(texts)
     width = inputs["input_ids"].shape[1]
@@ -71,11 +75,9 @@ def assert_equal_oracle(steered: SteeredModel, texts: list[SpanStr]) -> None:
             **inputs, position_ids=(inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         ).logits
     for number, (row, wanted) in enumerate(zip(rows, oracles, strict=True)):
-        decoded = wanted[len(row) - 1 : -1]
-        torch.testing.assert_close(found[number], decoded, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(
-            prefill[number, width - len(row) :], wanted[: len(row)], atol=1e-5, rtol=1e-5
-        )
+        limit = 1e-5 * wanted.abs().max()
+        assert (found[number] - wanted[len(row) - 1 : -1]).abs().max() < limit
+        assert (prefill[number, width - len(row) :] - wanted[: len(row)]).abs().max() < limit
 
 
 @pytest.mark.parametrize("spans", CASES.values(), ids=CASES.keys())
@@ -83,19 +85,18 @@ def test_equals_the_oracle(steered: SteeredModel, spans: list[Span]) -> None:
     assert_equal_oracle(steered, [SpanStr(TEXT, spans)])
 
 
+BATCH = [
+    SpanStr("Tarn is small. Answer:", [Span(0, 4)]),
+    SpanStr(TEXT, CASES["two strengths"]),
+    SpanStr(TEXT[:50]),
+    SpanStr(TEXT, CASES["nested"]),
+]
+
+
 def test_left_padded_batch_with_other_spans_in_each_row_equals_the_oracle(
     steered: SteeredModel,
 ) -> None:
-    short = "Tarn is small. Answer:"
-    assert_equal_oracle(
-        steered,
-        [
-            SpanStr(short, [Span(0, 4)]),
-            SpanStr(TEXT, CASES["two strengths"]),
-            SpanStr(TEXT[:50]),
-            SpanStr(TEXT, CASES["nested"]),
-        ],
-    )
+    assert_equal_oracle(steered, BATCH)
 
 
 def test_the_oracle_tells_steered_from_plain(steered: SteeredModel) -> None:

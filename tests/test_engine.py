@@ -267,7 +267,7 @@ def test_sixteen_threads_with_other_emphasis_write_what_one_writes(steered: Stee
         (TEXT, {"max_new_tokens": 1.5}, PromptError, "must be a whole number above 0"),
         (TEXT, {"max_new_tokens": 240}, PromptTooLongError, "answer may have 240, but the context"),
         (TEXT * 20, {}, PromptTooLongError, "Shorten the prompt"),
-        (TEXT, {"num_return_sequences": 2}, PromptError, "num_return_sequences cannot be used here"),
+        (TEXT, {"num_return_sequences": 2}, PromptError, "num_return_sequences cannot"),
         (TEXT, {"alpha": 0}, EmphasisError, "alpha is 0"),
         ([SpanStr("a  b", [(1, 3)])], {}, EmphasisError, "covers no token"),
     ],

@@ -130,7 +130,7 @@ GEMMA2 = Gemma2Config(**SIZES, head_dim=8, layer_types=["full_attention"] * 2)
          "GPTJForCausalLM does not let its attention function be chosen"),
         (MistralConfig(**SIZES, sliding_window=16), "MistralAttention uses sliding-window"),
         (GEMMA2, "Gemma2Attention uses soft-capped attention logits"),
-        (Gemma2Config(**SIZES, head_dim=8), "Gemma2Attention uses sliding-window"),
+        (Gemma2Config(**SIZES, head_dim=8), "sliding-window or chunked"),
         (MambaConfig(vocab_size=360, hidden_size=32, num_hidden_layers=1, pad_token_id=0),
          "MambaForCausalLM do not pass the steering on"),
     ],

@@ -122,7 +122,7 @@ def test_a_prompt_without_a_token_is_an_error(tokenizer: PreTrainedTokenizerFast
 def test_without_a_chat_template_a_chat_is_an_error() -> None:
     bare = tiny.tokenizer()
     bare.chat_template = None
-    with pytest.raises(PromptError, match="has no single chat template"):
+    with pytest.raises(PromptError, match="has no chat template"):
         prompt_text(CHAT, bare)
 
 

@@ -62,7 +62,7 @@ def test_a_token_belongs_to_the_innermost_span_with_which_it_shares_a_visible_ch
 
 def test_two_spans_in_one_token_are_refused() -> None:
     text = SpanStr("mayor", [Span(0, 2), Span(2, 5, deemphasized=True)])
-    with pytest.raises(EmphasisError, match="'ma'.*shares its only token"):
+    with pytest.raises(EmphasisError, match=r"'ma'.*shares its only token"):
         token_spans(text, [(0, 5)])
 
 
