@@ -20,7 +20,8 @@ from .errors import (
     UnsupportedModelError,
 )
 from .profile import HeadProfile
-from .spans import Span, SpanStr, emphasize
+from .spans import STRENGTHS, Span, SpanStr, emphasize
+from .substitute import sub
 from .template import EmphasizeExtension, Environment, render
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "STRENGTHS",
     "DocumentError",
     "EmphasisDroppedWarning",
     "EmphasisError",
@@ -47,6 +49,7 @@ __all__ = [
     "UnsupportedModelError",
     "emphasize",
     "render",
+    "sub",
 ]
 
 

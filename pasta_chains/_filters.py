@@ -7,33 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import wraps
+from inspect import isawaitable
 from typing import Any, TypeAlias
 
 from jinja2 import pass_context
-from jinja2.filters import do_indent, do_title
-from jinja2.runtime import Context
+from jinja2.filters import do_indent, do_title, make_attrgetter
+from jinja2.runtime import Context, Undefined
 from markupsafe import Markup, soft_str
 
-from pasta_chains import spans
+from pasta_chains import markup, spans
 from pasta_chains.errors import EmphasisError
-from pasta_chains.spans import SpanStr, carries_emphasis, warn_dropped
+from pasta_chains.spans import SpanStr, carries_emphasis, concat, drop_emphasis, warn_dropped
 
 Filter: TypeAlias = Callable[..., Any]
 
-_DROPPING = (
-    *("e", "escape", "forceescape", "format", "pprint", "safe", "striptags", "tojson"),
-    *("urlencode", "urlize", "wordwrap", "xmlattr"),
-)
+_DROPPING = ("format", "pprint", "striptags", "urlize", "xmlattr")
 
 
 def emphasis_filters(jinja_filters: Mapping[str, Filter]) -> dict[str, Filter]:
     """Returns our filters, and those of `jinja_filters` that need help to keep spans or to warn."""
     filters = {name: _dropping(name, jinja_filters[name]) for name in _DROPPING}
-    filters["join"] = _keeping_join(jinja_filters["join"])
-    filters["replace"] = _keeping_replace(jinja_filters["replace"])
+    for name, keeping in _KEEPING.items():
+        filters[name] = keeping(jinja_filters[name])
     return filters | {
         "title": _title,
         "indent": _indent,
+        "e": markup.escape,
+        "escape": markup.escape,
+        "forceescape": _forceescape,
+        "safe": markup.markup,
         "emphasize": _emphasize,
         "deemphasize": _deemphasize,
         "plain": _plain,
@@ -43,21 +45,23 @@ def emphasis_filters(jinja_filters: Mapping[str, Filter]) -> dict[str, Filter]:
 # A filter that wants the context is never computed while compiling, where spans would be lost.
 @pass_context
 def _emphasize(
-    context: Context, value: Any, alpha: float | None = None, name: str | None = None
+    context: Context, value: Any, alpha: float | str | None = None, name: str | None = None
 ) -> str:
     return _mark(context, value, alpha, name, deemphasized=False)
 
 
 @pass_context
 def _deemphasize(
-    context: Context, value: Any, alpha: float | None = None, name: str | None = None
+    context: Context, value: Any, alpha: float | str | None = None, name: str | None = None
 ) -> str:
     return _mark(context, value, alpha, name, deemphasized=True)
 
 
 def _mark(
-    context: Context, value: Any, alpha: float | None, name: str | None, deemphasized: bool
+    context: Context, value: Any, alpha: float | str | None, name: str | None, deemphasized: bool
 ) -> str:
+    if isinstance(alpha, Undefined):
+        str(alpha)  # a strict environment says which variable is missing
     text = soft_str(value)
     if not text:
         raise EmphasisError(
@@ -65,20 +69,28 @@ def _mark(
             "Guard it with {% if … %}."
         )
     marked = spans.emphasize(text, alpha, name, deemphasized)
-    if isinstance(text, Markup) and context.eval_ctx.autoescape:
-        warn_dropped("autoescape")
-        return text
-    return marked
+    return markup.markup(marked) if isinstance(text, Markup) else marked
 
 
 def _plain(value: Any) -> str:
     text = soft_str(value)
-    return text.text if isinstance(text, SpanStr) else text
+    if not isinstance(text, SpanStr):
+        return text
+    return Markup(text.text) if isinstance(text, Markup) else text.text
+
+
+def _forceescape(value: Any) -> Markup:
+    text = soft_str(value.__html__() if hasattr(value, "__html__") else value)
+    if isinstance(text, SpanStr):
+        return markup.escape(SpanStr(text.text, text.spans))
+    return markup.escape(str.__str__(text))
 
 
 def _title(value: Any) -> str:
     text = soft_str(value)
-    return text.cased(do_title) if isinstance(text, SpanStr) else do_title(text)
+    if not isinstance(text, SpanStr):
+        return do_title(text)
+    return SpanStr(text.text, text.spans).cased(do_title)  # like Jinja's, not escaped any more
 
 
 def _indent(text: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
@@ -104,22 +116,85 @@ def _bare(line: str) -> str:
 
 def _keeping_join(join: Filter) -> Filter:
     @wraps(join)
-    def keeping(context: Any, value: Any, d: Any = "", attribute: str | int | None = None) -> Any:
-        return join(context, value, _tracked(d), attribute)
+    def keeping(eval_ctx: Any, value: Any, d: Any = "", attribute: str | int | None = None) -> Any:
+        if eval_ctx.autoescape and not hasattr(d, "__html__"):
+            if hasattr(value, "__aiter__"):
+                return _joined_later(eval_ctx, value, d, attribute)
+            value = list(value)
+            of_items = make_attrgetter(eval_ctx.environment, attribute) if attribute else None
+            items = map(of_items, value) if of_items else value
+            # Like Jinja: one escaped item has all escaped.
+            d = markup.escape(d) if any(hasattr(item, "__html__") for item in items) else d
+        return join(eval_ctx, value, _tracked(d), attribute)
+
+    async def _joined_later(eval_ctx: Any, value: Any, d: Any, attribute: Any) -> Any:
+        joined = keeping(eval_ctx, [item async for item in value], d, attribute)
+        return await joined if isawaitable(joined) else joined
 
     return keeping
 
 
 def _keeping_replace(replace: Filter) -> Filter:
     @wraps(replace)
-    def keeping(context: Any, s: Any, old: str, new: str, count: int | None = None) -> Any:
-        return replace(context, _tracked(s), old, new, count)
+    def keeping(eval_ctx: Any, s: Any, old: str, new: str, count: int | None = None) -> Any:
+        if eval_ctx.autoescape and not hasattr(s, "__html__"):
+            # Like Jinja: what is escaped escapes the text around it.
+            s = markup.escape(s) if hasattr(old, "__html__") or hasattr(new, "__html__") else s
+        return replace(eval_ctx, _tracked(s), old, new, count)
 
     return keeping
 
 
+def _keeping_wordwrap(wordwrap: Filter) -> Filter:
+    @wraps(wordwrap)
+    def keeping(environment: Any, s: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(s, SpanStr):
+            return wordwrap(environment, s, *args, **kwargs)
+        wrapped = wordwrap(environment, s.text, *args, **kwargs)
+        if "".join(wrapped.split()) != "".join(s.text.split()):  # a wrapstring that is seen
+            drop_emphasis(s, "the filter wordwrap")
+            return wrapped
+        return SpanStr(s.text, s.spans).realigned(wrapped)
+
+    return keeping
+
+
+def _keeping_urlencode(urlencode: Filter) -> Filter:
+    @wraps(urlencode)
+    def keeping(value: Any) -> Any:
+        if isinstance(value, SpanStr):
+            return SpanStr(value.text, value.spans).mapped(urlencode)
+        return _dropping("urlencode", urlencode)(value)
+
+    return keeping
+
+
+def _keeping_tojson(tojson: Filter) -> Filter:
+    @wraps(tojson)
+    def keeping(eval_ctx: Any, value: Any, indent: int | None = None) -> Any:
+        if isinstance(value, SpanStr) and value.spans:
+            inside = value.mapped(lambda text: str.__str__(tojson(eval_ctx, text, indent))[1:-1])
+            written = tojson(eval_ctx, value.text, indent)
+            if f'"{inside.text}"' == written:  # otherwise the policies say to write it otherwise
+                return markup.markup(concat(('"', SpanStr(inside.text, inside.spans), '"')))
+        return _dropping("tojson", tojson)(eval_ctx, value, indent)
+
+    return keeping
+
+
+_KEEPING: dict[str, Callable[[Filter], Filter]] = {
+    "join": _keeping_join,
+    "replace": _keeping_replace,
+    "tojson": _keeping_tojson,
+    "urlencode": _keeping_urlencode,
+    "wordwrap": _keeping_wordwrap,
+}
+
+
 def _tracked(value: Any) -> Any:
     """A `SpanStr` takes in emphasized pieces, where a plain `str` would drop their spans."""
+    if type(value) is Markup:
+        return markup.SpanMarkup(value)
     return SpanStr(value) if type(value) is str else value
 
 

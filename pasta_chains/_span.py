@@ -8,6 +8,25 @@ from dataclasses import dataclass, replace
 
 from pasta_chains.errors import EmphasisError
 
+STRENGTHS = {"light": 0.1, "strong": 0.001}
+"""Alphas by name, weaker and stronger than the 0.01 of most head profiles."""
+
+
+def alpha_of(strength: float | str | None) -> float | None:
+    """Returns the alpha that a name stands for; an alpha, or None, as it is.
+
+    Raises:
+        EmphasisError: There is no strength of that name.
+    """
+    if not isinstance(strength, str):
+        return strength
+    if strength not in STRENGTHS:
+        raise EmphasisError(
+            f"There is no strength {strength!r}. Use {' or '.join(map(repr, STRENGTHS))}, "
+            "or a number with 0 < alpha <= 1 (smaller is stronger)."
+        )
+    return STRENGTHS[strength]
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -46,6 +65,15 @@ class Span:
             raise EmphasisError(f"The name of a span must be a str, not {self.name!r}.")
 
 
+# A frozen dataclass is set up through its slots. Joining text moves every span of a prompt, and
+# `dataclasses.replace` would take as long for it as Jinja takes for all the rest.
+_SET_START = Span.__dict__["start"].__set__
+_SET_END = Span.__dict__["end"].__set__
+_SET_ALPHA = Span.__dict__["alpha"].__set__
+_SET_NAME = Span.__dict__["name"].__set__
+_SET_DEEMPHASIZED = Span.__dict__["deemphasized"].__set__
+
+
 def innermost_runs(spans: Iterable[Span]) -> list[tuple[int, int, Span]]:
     """Cuts nested spans, given outer before inner, into ranges without overlap."""
     runs: list[tuple[int, int, Span]] = []
@@ -70,7 +98,14 @@ def _is_alpha(value: object) -> bool:
 
 
 def shifted(span: Span, offset: int) -> Span:
-    return replace(span, start=span.start + offset, end=span.end + offset)
+    """Moves a span; its bounds were checked, so nothing is checked again."""
+    made = object.__new__(Span)
+    _SET_START(made, span.start + offset)
+    _SET_END(made, span.end + offset)
+    _SET_ALPHA(made, span.alpha)
+    _SET_NAME(made, span.name)
+    _SET_DEEMPHASIZED(made, span.deemphasized)
+    return made
 
 
 def moved(spans: Iterable[Span], place: Callable[[Span], tuple[int, int]]) -> list[Span]:

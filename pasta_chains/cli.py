@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import jinja2
 import typer
+from rich.console import Console
 
 from . import __version__
 from .errors import PastaError
@@ -26,7 +29,8 @@ def main() -> NoReturn:
     try:
         app()
     except (PastaError, jinja2.TemplateError) as error:
-        sys.exit(_fail(str(error)))
+        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        sys.exit(_fail(f"{error}{notes}"))
     raise AssertionError("typer exits by itself")
 
 
@@ -80,6 +84,45 @@ def demo(
             command=shlex.join(["pasta-chains", *sys.argv[1:]]),
         )
     )
+
+
+class Format(StrEnum):
+    """How a rendered prompt is shown."""
+
+    ANSI = "ansi"
+    HTML = "html"
+    JSON = "json"
+    TEXT = "text"
+
+
+@app.command()
+def render(
+    template: Annotated[
+        str, typer.Argument(help="A template file, or a shipped template such as rag/qa.jinja.")
+    ],
+    variables: Annotated[
+        Path | None, typer.Option("--vars", help="A .json or .yaml file with the variables.")
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="name=value, as often as needed; JSON, otherwise text."),
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.ANSI,
+    bold: Annotated[bool, typer.Option(help="Read **text** in the template as emphasis.")] = False,
+) -> None:
+    """Show what a model will read, with the emphasis visible."""
+    from .spans import SpanStr
+    from .template import load_template
+    from .variables import read_variables
+
+    values = read_variables(variables, given or ())
+    text = SpanStr(load_template(template, bold=bold).render(values))
+    if form is Format.ANSI:
+        Console(highlight=False, soft_wrap=True).print(text.__rich__())
+    elif form is Format.JSON:
+        typer.echo(json.dumps(text.to_dict(), ensure_ascii=False, indent=2))
+    else:
+        typer.echo(text.to_html() if form is Format.HTML else text.text)
 
 
 if __name__ == "__main__":

@@ -17,18 +17,28 @@ from __future__ import annotations
 import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import accumulate
 from operator import index
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeAlias
 
-from pasta_chains._span import Span, innermost_runs, moved, shifted, uncrossed
+from pasta_chains import _show
+from pasta_chains._span import (
+    STRENGTHS,
+    Span,
+    alpha_of,
+    innermost_runs,
+    moved,
+    shifted,
+    uncrossed,
+)
 from pasta_chains.errors import EmphasisDroppedWarning, EmphasisError
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 __all__ = [
+    "STRENGTHS",
     "Span",
     "SpanStr",
     "carries_emphasis",
@@ -109,6 +119,27 @@ class SpanStr(str):
         """
         return innermost_runs(self._spans)
 
+    def with_alpha(self, alpha: float | str | None, name: str | None = None) -> SpanStr:
+        """Returns the text with another alpha for the spans of a name, or for all of them.
+
+        Args:
+            alpha: The new alpha, or the name of a strength; None leaves it to the model.
+            name: Which spans; by default all.
+
+        Raises:
+            EmphasisError: No span has that name, or alpha is out of range.
+        """
+        chosen = [span for span in self._spans if name is None or span.name == name]
+        if not chosen:
+            names = sorted({span.name for span in self._spans if span.name is not None})
+            which = "The text has no spans" if name is None else f"No span has the name {name!r}"
+            raise EmphasisError(
+                f"{which}, so nothing would change. Named spans: {', '.join(names) or 'none'}."
+            )
+        alpha = alpha_of(alpha)
+        retuned = [replace(s, alpha=alpha) if s in chosen else s for s in self._spans]
+        return self._like(self.text, retuned)
+
     def to_dict(self) -> dict[str, Any]:
         """Returns the text and its spans as JSON can hold them."""
         return {"text": self.text, "spans": [asdict(span) for span in self.spans]}
@@ -128,12 +159,18 @@ class SpanStr(str):
             raise EmphasisError(f"This is not what SpanStr.to_dict() writes: {data!r}") from error
 
     def __rich__(self) -> Text:
-        from rich.text import Text
+        return _show.as_rich(self)
 
-        text = Text(self.text)
-        for start, end, span in self.runs():
-            text.stylize("dim" if span.deemphasized else "bold black on yellow", start, end)
-        return text
+    def to_html(self) -> str:
+        """Returns the text as HTML, with `<mark>` around what is emphasized.
+
+        What is deemphasized stands in `<small>`. Alpha and name are attributes `data-alpha` and
+        `data-name`. White space is kept by the element around it, such as `<pre>`.
+        """
+        return _show.as_html(self)
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="white-space: pre-wrap">{self.to_html()}</pre>'
 
     def __str__(self) -> SpanStr:
         return self
@@ -146,7 +183,7 @@ class SpanStr(str):
     def __getitem__(self, key: SupportsIndex | slice) -> SpanStr:
         text = str.__getitem__(self, key)
         if not self._spans:
-            return SpanStr(text)
+            return self._like(text)
         if not isinstance(key, slice):
             key = range(len(self))[key]
             key = slice(key, key + 1)
@@ -161,7 +198,7 @@ class SpanStr(str):
             )
             return (start, end) if forward is kept else (len(kept) - end, len(kept) - start)
 
-        return SpanStr(text, moved(self._spans, place))
+        return self._like(text, moved(self._spans, place))
 
     def __iter__(self) -> Iterator[SpanStr]:
         return (self[position] for position in range(len(self)))
@@ -215,13 +252,19 @@ class SpanStr(str):
     # Joining
 
     def __add__(self, other: str, /) -> SpanStr:
-        return concat((self, other)) if isinstance(other, str) else NotImplemented
+        if not isinstance(other, str):
+            return NotImplemented
+        if hasattr(other, "__html__") and not hasattr(self, "__html__"):
+            # Escaped text escapes what it is added to; only it knows how to keep emphasis then.
+            escaped = self if isinstance(other, SpanStr) else drop_emphasis(self, "adding Markup")
+            return other.__radd__(escaped)
+        return self._joined((self, other))
 
     def __radd__(self, other: str, /) -> SpanStr:
-        return concat((other, self)) if isinstance(other, str) else NotImplemented
+        return self._joined((other, self)) if isinstance(other, str) else NotImplemented
 
     def __mul__(self, count: SupportsIndex, /) -> SpanStr:
-        return concat([self] * index(count))
+        return self._joined([self] * index(count))
 
     __rmul__ = __mul__
 
@@ -229,7 +272,14 @@ class SpanStr(str):
         joined: list[str] = []
         for piece in pieces:
             joined += (self, piece)
-        return concat(joined[1:])
+        return self._joined(joined[1:])
+
+    def _like(self, text: str, spans: Iterable[Span] = ()) -> SpanStr:
+        """A text of this kind: escaped text stays escaped text."""
+        return SpanStr(text, spans)
+
+    def _joined(self, pieces: Iterable[str]) -> SpanStr:
+        return concat(pieces)
 
     def ljust(self, width: SupportsIndex, fillchar: str = " ", /) -> SpanStr:
         return self + self.text.ljust(width, fillchar)[len(self) :]
@@ -288,7 +338,7 @@ class SpanStr(str):
     def cased(self, change: Callable[[str], str]) -> SpanStr:
         text = change(self.text)
         # No change of case shortens a character, so in equal lengths each one kept its place.
-        return SpanStr(text, self._spans) if len(text) == len(self) else self.mapped(change)
+        return self._like(text, self._spans) if len(text) == len(self) else self.mapped(change)
 
     def mapped(self, change: Callable[[str], str]) -> SpanStr:
         """Applies a change in which later characters never alter the length of earlier ones."""
@@ -297,7 +347,7 @@ class SpanStr(str):
         def place(span: Span) -> tuple[int, int]:
             return len(change(text[: span.start])), len(change(text[: span.end]))
 
-        return SpanStr(change(text), moved(self._spans, place))
+        return self._like(change(text), moved(self._spans, place))
 
     def edited(self, edits: Sequence[tuple[int, int, str]]) -> SpanStr:
         """Replaces ranges `(start, end, new)`, given in order and without overlap.
@@ -325,7 +375,23 @@ class SpanStr(str):
         for start, end, new in edits:
             pieces += (text[position:start], new)
             position = end
-        return SpanStr(concat([*pieces, text[position:]]), moved(self._spans, place))
+        return self._like(concat([*pieces, text[position:]]), moved(self._spans, place))
+
+    def realigned(self, changed: str) -> SpanStr:
+        """Returns `changed` with these spans, where the two differ in white space alone.
+
+        A span then begins and ends at visible characters.
+        """
+        seen = [i for i, character in enumerate(self.text) if not character.isspace()]
+        now = [i for i, character in enumerate(changed) if not character.isspace()]
+        if [self.text[i] for i in seen] != [changed[i] for i in now]:
+            raise ValueError("the texts differ in more than white space")
+
+        def place(span: Span) -> tuple[int, int]:
+            first, last = bisect_left(seen, span.start), bisect_left(seen, span.end) - 1
+            return (now[first], now[last] + 1) if first <= last else (0, 0)
+
+        return self._like(changed, moved(self._spans, place))
 
     # Losing: these build new text out of reach, so they say that they drop the emphasis.
 
@@ -349,15 +415,26 @@ class SpanStr(str):
 
 
 def emphasize(
-    text: str, alpha: float | None = None, name: str | None = None, deemphasized: bool = False
+    text: str,
+    alpha: float | str | None = None,
+    name: str | None = None,
+    deemphasized: bool = False,
 ) -> SpanStr:
     """Marks all of a text; emphasis already inside it stays and wins there.
+
+    Args:
+        text: What to mark.
+        alpha: How strongly, `0 < alpha <= 1`, smaller is stronger, or the name of a strength in
+            `STRENGTHS`; None leaves it to the model.
+        name: A label to find the span by.
+        deemphasized: Have it read with less weight instead of more.
 
     Raises:
         EmphasisError: The text is empty or no `str`, or alpha is out of range.
     """
-    text = SpanStr(text)
-    return SpanStr(text, [Span(0, len(text), alpha, name, deemphasized)])
+    if not isinstance(text, SpanStr):
+        text = SpanStr(text)
+    return _made(text.text, (Span(0, len(text), alpha_of(alpha), name, deemphasized), *text.spans))
 
 
 def concat(pieces: Iterable[str]) -> SpanStr:
@@ -367,9 +444,16 @@ def concat(pieces: Iterable[str]) -> SpanStr:
     offset = 0
     for piece in pieces:
         if isinstance(piece, SpanStr):
-            spans += (shifted(span, offset) for span in piece.spans)
+            spans += [shifted(span, offset) for span in piece._spans]
         offset += len(piece)
-    return SpanStr("".join(pieces), spans)
+    return _made("".join(pieces), tuple(spans))
+
+
+def _made(text: str, spans: tuple[Span, ...]) -> SpanStr:
+    """Builds a text whose spans are known to be in order, uncrossed and inside it."""
+    made = str.__new__(SpanStr, text)
+    made._spans = spans
+    return made
 
 
 def span_count(text: str) -> int:

@@ -3,6 +3,7 @@
 `{{ x }}`, `{% for %}` and all the rest are plain Jinja. Two tags and three filters are new:
 
     <% emphasize %>Answer from the documents.<% endemphasize %>
+    <% emphasize "strong" %>Never guess.<% endemphasize %>
     <% deemphasize alpha=0.5 %>{{ footnotes }}<% enddeemphasize %>
     {{ document | emphasize(alpha=0.1, name="trusted") }}, {{ x | deemphasize }}, {{ x | plain }}
 
@@ -13,9 +14,8 @@ nothing outlives a rendering, so threads cannot meet and no variable can forge a
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from traceback import walk_tb
@@ -23,20 +23,19 @@ from typing import Any, NoReturn
 
 import jinja2
 from jinja2 import meta, nodes
-from jinja2.environment import TemplateModule
 from jinja2.ext import Extension
-from jinja2.lexer import newline_re
 from jinja2.nativetypes import NativeEnvironment
 from jinja2.parser import Parser
-from jinja2.runtime import Context, markup_join
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from pasta_chains._filters import emphasis_filters
+from pasta_chains._runtime import EmphasisContext, EmphasisTemplate, emphasis_class
+from pasta_chains._source import with_block_tags, with_bold_as_tags
 from pasta_chains.errors import EmphasisError
+from pasta_chains.markup import SpanMarkup
 from pasta_chains.spans import SpanStr, carries_emphasis, concat, drop_emphasis, warn_dropped
-
-_OUR_TAG = re.compile("(?:end)?(?:de)?emphasize")
 
 
 class EmphasizeExtension(Extension):
@@ -62,7 +61,8 @@ class EmphasizeExtension(Extension):
         # Set on this one environment, of whatever class it is; overlays copy them.
         vars(environment).update(
             concat=concat,
-            template_class=_emphasis_template(environment.template_class),
+            template_class=emphasis_class(environment.template_class, EmphasisTemplate),
+            context_class=emphasis_class(environment.context_class, EmphasisContext),
             handle_exception=_naming_the_place(environment),
         )
 
@@ -72,16 +72,10 @@ class EmphasizeExtension(Extension):
         Raises:
             jinja2.TemplateSyntaxError: A tag is misspelt or not closed, and would be printed.
         """
-        start, end = self.environment.block_start_string, self.environment.block_end_string
-
-        def rewrite(match: re.Match[str]) -> str:
-            if match["wrong"] is not None:
-                line = 1 + len(newline_re.findall(source, 0, match.start()))
-                raise jinja2.TemplateSyntaxError(_advice(match["wrong"]), line, name, filename)
-            inside = match["inside"]
-            return match[0] if inside is None else f"{start}{inside}{end}"
-
-        return _tag_or_code(self.environment).sub(rewrite, source)
+        source = with_block_tags(source, self.environment, name, filename)
+        if getattr(self.environment, "bold", False):
+            source = with_bold_as_tags(source, self.environment)
+        return source
 
     def parse(self, parser: Parser) -> nodes.Node:
         """Parses a tag into a filter block, so that it compiles like any of Jinja's own."""
@@ -105,35 +99,60 @@ class Environment(ImmutableSandboxedEnvironment):
     reach Python's internals nor change the lists and dicts that the application passes in.
 
     Args:
+        templates: A folder of templates, or several. One that has the name of a shipped template
+            takes its place, and may extend it as `shipped/rag/qa.jinja`.
+        bold: Whether `**text**` in the source of a template is emphasis. In variables it never is.
         **options: Those of `jinja2.Environment`. By default an undefined variable is an error
-            and templates are loaded from the ones shipped with this package.
+            and templates are loaded from `templates` and from those shipped with this package.
+
+    Raises:
+        EmphasisError: The arguments cannot be combined.
+        jinja2.TemplateNotFound: There is no such folder of templates.
     """
 
-    # A SpanStr does not hear of it when it stands in a tuple or dict to the right of a %.
-    intercepted_binops = frozenset({"%"})
+    # A SpanStr does not hear of it when it stands in a tuple or dict to the right of a %, or to the
+    # right of escaped text and a +.
+    intercepted_binops = frozenset({"%", "+"})
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(
+        self,
+        templates: str | Path | Sequence[str | Path] = (),
+        *,
+        bold: bool = False,
+        **options: Any,
+    ) -> None:
+        folders = [templates] if isinstance(templates, str | Path) else list(templates)
+        if folders and "loader" in options:
+            raise EmphasisError("Pass templates or a loader, not both.")
+        if bold and options.get("line_statement_prefix") is not None:
+            raise EmphasisError("bold cannot be combined with line_statement_prefix.")
+        self.bold = bold
         options.setdefault("undefined", jinja2.StrictUndefined)
-        options.setdefault("loader", jinja2.FileSystemLoader(shipped_templates()))
+        options.setdefault("loader", _loader(folders))
         options["extensions"] = [EmphasizeExtension, *options.get("extensions", ())]
         super().__init__(**options)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if isinstance(left, str) and not isinstance(right, str) and carries_emphasis(right):
+        if operator == "+":
+            left, right = (SpanMarkup(x) if type(x) is Markup else x for x in (left, right))
+        elif isinstance(left, str) and not isinstance(right, str) and carries_emphasis(right):
             warn_dropped("the % operator")
         return super().call_binop(context, operator, left, right)
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         # A plain string cannot take in emphasized pieces, as in {{ ", ".join(documents) }}.
         owner = getattr(obj, "__self__", None)
-        if type(owner) is str and obj.__name__ in ("join", "replace"):
-            obj = getattr(SpanStr(owner), obj.__name__)
+        if isinstance(owner, str) and type(owner) in (str, Markup) and obj.__name__ in ("join", "replace"):
+            kind = SpanStr if type(owner) is str else SpanMarkup
+            obj = getattr(kind(owner), obj.__name__)
         return super().call(context, obj, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         owner = getattr(value, "__self__", None)
         if isinstance(owner, SpanStr) and value.__name__ in ("format", "format_map"):
-            value = getattr(drop_emphasis(owner, "str.format"), value.__name__)
+            bare = drop_emphasis(owner, "str.format")
+            bare = Markup(bare) if isinstance(owner, Markup) else bare
+            value = getattr(bare, value.__name__)
         return super().wrap_str_format(value)
 
 
@@ -159,6 +178,18 @@ def template_source(path: str | Path) -> str:
     return loader.get_source(_default_environment(), str(path))[0]
 
 
+def load_template(path: str | Path, *, bold: bool = False) -> jinja2.Template:
+    """Loads a template file, which may include its neighbours, or a shipped template.
+
+    Raises:
+        jinja2.TemplateError: There is neither, or the template is wrong.
+    """
+    file = Path(path)
+    if file.is_file():
+        return Environment(file.parent, bold=bold).get_template(file.name)
+    return Environment(bold=bold).get_template(str(path))
+
+
 def template_variables(source: str) -> list[str]:
     """Returns the names of the variables that a template needs, sorted.
 
@@ -175,109 +206,66 @@ def shipped_templates() -> Path:
     return installed if installed.is_dir() else package.parent / "templates"
 
 
+def _loader(folders: Sequence[str | Path]) -> jinja2.BaseLoader:
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise jinja2.TemplateNotFound(
+                str(folder), f"There is no folder {str(folder)!r} to load templates from."
+            )
+    shipped = jinja2.FileSystemLoader(shipped_templates())
+    own = [jinja2.FileSystemLoader(folder) for folder in folders]
+    return jinja2.ChoiceLoader([*own, shipped, jinja2.PrefixLoader({"shipped": shipped})])
+
+
 @cache
 def _default_environment() -> Environment:
     return Environment()
 
 
-class _EmphasisTemplate(jinja2.Template):
-    """A compiled template whose code joins, escapes and imports text without losing spans."""
-
-    @classmethod
-    def _from_namespace(
-        cls,
-        environment: jinja2.Environment,
-        namespace: MutableMapping[str, Any],
-        globals: MutableMapping[str, Any],
-    ) -> jinja2.Template:
-        # The names that compiled templates take from jinja2.runtime, and from Python.
-        namespace.update(
-            str=_printed,
-            str_join=lambda values: concat(map(_printed, values)),
-            markup_join=lambda values: markup_join(_without_emphasis(values)),
-            escape=lambda value: escape(drop_emphasis(value, "autoescape")),
-            Markup=lambda value: Markup(drop_emphasis(value, "autoescape")),
-        )
-        return super()._from_namespace(environment, namespace, globals)
-
-    def make_module(
-        self,
-        vars: dict[str, Any] | None = None,
-        shared: bool = False,
-        locals: Mapping[str, Any] | None = None,
-    ) -> TemplateModule:
-        return _EmphasisModule(self, self.new_context(vars, shared, locals))
-
-    async def make_module_async(
-        self,
-        vars: dict[str, Any] | None = None,
-        shared: bool = False,
-        locals: Mapping[str, Any] | None = None,
-    ) -> TemplateModule:
-        module = await super().make_module_async(vars, shared, locals)
-        module.__class__ = _EmphasisModule
-        return module
-
-
-class _EmphasisModule(TemplateModule):
-    """An imported template, which keeps its emphasis where it is printed as text."""
-
-    def __str__(self) -> SpanStr:
-        return concat(self._body_stream)
-
-
-def _emphasis_template(base: type[jinja2.Template]) -> type[jinja2.Template]:
-    if issubclass(_EmphasisTemplate, base):
-        return _EmphasisTemplate
-    return type(base.__name__, (_EmphasisTemplate, base), {})
-
-
-def _printed(value: Any) -> str:
-    """What a template prints of a value: a list or dict as Python does, without emphasis."""
-    if not isinstance(value, str) and carries_emphasis(value):
-        warn_dropped(f"printing a {type(value).__name__}")
-    return str(value)
-
-
-def _without_emphasis(values: Iterable[Any]) -> Iterator[Any]:
-    return (drop_emphasis(value, "autoescape") for value in values)
-
-
 def _naming_the_place(environment: jinja2.Environment) -> Callable[[str | None], NoReturn]:
-    """Returns Jinja's `handle_exception`, made to say where a wrong emphasis stands."""
+    """Returns Jinja's `handle_exception`, made to say where a template went wrong."""
 
     def handle_exception(source: str | None = None) -> NoReturn:
         error = sys.exc_info()[1]
         if isinstance(error, EmphasisError):
-            place = ""
-            for frame, line in walk_tb(error.__traceback__):
-                template = frame.f_globals.get("__jinja_template__")
-                if template is not None:
-                    name = template.name or "<template>"
-                    place = f"{name}, line {template.get_corresponding_lineno(line)}: "
-            error.args = (f"{place}{error}",)
+            place = _place_of(error)
+            error.args = (f"{place}: {error}" if place else str(error),)
+        elif isinstance(error, jinja2.UndefinedError):
+            error.add_note(_place_of(error))  # Jinja's own message stays as it is
         type(environment).handle_exception(environment, source)
 
     return handle_exception
 
 
-def _advice(tag: str) -> str:
-    if _OUR_TAG.fullmatch(tag):
-        return f"The tag <% {tag} is not closed by %>."
-    return (
-        f"Unknown tag <% {tag} %>. The tags are emphasize, endemphasize, deemphasize and "
-        "enddeemphasize; write {% raw %}…{% endraw %} around text that is no tag."
-    )
+def _place_of(error: BaseException) -> str:
+    """The innermost template in an error's traceback, and its line."""
+    place = ""
+    for frame, line in walk_tb(error.__traceback__):
+        template = frame.f_globals.get("__jinja_template__")
+        if template is not None:
+            name = template.name or "<template>"
+            place = f"{name}, line {template.get_corresponding_lineno(line)}"
+    return place
 
 
 def _parse_arguments(parser: Parser, tag: str) -> Iterator[nodes.Keyword]:
-    while parser.stream.current.type != "block_end":
-        name = parser.stream.expect("name")
-        if name.value not in ("alpha", "name"):
-            parser.fail(f"{tag} takes alpha=… and name=…, not {name.value!r}.", name.lineno)
-        parser.stream.expect("assign")
-        yield nodes.Keyword(name.value, parser.parse_expression(), lineno=name.lineno)
-        parser.stream.skip_if("comma")
+    stream = parser.stream
+    given: set[str] = set()
+    while stream.current.type != "block_end":
+        line = stream.current.lineno
+        named = stream.look().type == "assign"
+        if not named and given:
+            parser.fail(f"{tag} takes a strength first, then alpha=… and name=….", line)
+        # A strength may stand first, without its name.
+        name = stream.expect("name").value if named else "alpha"
+        if name not in ("alpha", "name"):
+            parser.fail(f"{tag} takes alpha=… and name=…, not {name!r}.", line)
+        if name in given:
+            parser.fail(f"{tag} got {name} twice.", line)
+        given.add(name)
+        stream.skip_if("assign")
+        yield nodes.Keyword(name, parser.parse_expression(), lineno=line)
+        stream.skip_if("comma")
 
 
 def _loop_exits(body: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
@@ -287,32 +275,3 @@ def _loop_exits(body: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
             yield node
         inner = node.else_ if isinstance(node, nodes.For) else node.iter_child_nodes()
         yield from _loop_exits(inner)
-
-
-def _tag_or_code(environment: jinja2.Environment) -> re.Pattern[str]:
-    """Returns a pattern for our tags, and for the code that may only quote them.
-
-    The group `inside` is what a tag holds, the group `wrong` the name of a misspelt or open tag.
-
-    Comments, raw blocks and Jinja's own expressions come first, so that what looks like a tag in
-    them is passed over.
-    """
-    block, end_block = map(
-        re.escape, (environment.block_start_string, environment.block_end_string)
-    )
-    print_, end_print = map(
-        re.escape, (environment.variable_start_string, environment.variable_end_string)
-    )
-    note, end_note = map(
-        re.escape, (environment.comment_start_string, environment.comment_end_string)
-    )
-    string = r'"(?:\\.|[^"\\])*+"|' r"'(?:\\.|[^'\\])*+'"
-    return re.compile(
-        rf"{note}.*?(?:{end_note}|\Z)"
-        rf"|{block}[-+]?\s*raw\s*-?{end_block}.*?{block}[-+]?\s*endraw\s*[-+]?{end_block}"
-        rf"|{block}(?:{string}|(?!{end_block})[^\"'])*+{end_block}"
-        rf"|{print_}(?:{string}|(?!{end_print})[^\"'])*+{end_print}"
-        rf"|<%(?P<inside>[-+]?\s*(?:end)?(?:de)?emphasize\b(?:{string}|(?!%>)[^\"'])*+)%>"
-        r"|<%[-+]?\s*(?P<wrong>(?i:(?:end)?(?:de)?emphasi[sz]\w*))",
-        re.DOTALL,
-    )

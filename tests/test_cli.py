@@ -15,6 +15,7 @@ import tiny
 from pasta_chains import __version__, cli
 from pasta_chains.demo import DOCUMENTS, MODEL
 from pasta_chains.profile import HeadProfile
+from pasta_chains.spans import Span, SpanStr
 
 FILES = {
     "minutes.txt": "The treasurer of the Okonjo club is Yevgenia Prx.",
@@ -189,3 +190,87 @@ def test_the_embedded_model_is_small_and_complete() -> None:
     assert sum(path.stat().st_size for path in MODEL.rglob("*")) < 25e6
     assert HeadProfile.load(MODEL / "head_profile.json").model == MODEL.name
     assert len(list(DOCUMENTS.glob("*.txt"))) >= 5
+
+
+RENDERED = SpanStr("Rule: be <brief>\n", [Span(6, 16, 0.1, "rules")])
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    path = tmp_path / "prompt.jinja"
+    path.write_text("{% include 'rule' %}: {{ rule | emphasize(alpha, 'rules') }}\n\n")
+    (tmp_path / "rule").write_text("Rule")
+    (tmp_path / "vars.json").write_text('{"rule": "be <brief>", "alpha": 0.5}')
+    (tmp_path / "vars.yaml").write_text("rule: be <brief>\nalpha: 0.5\n")
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["json", "yaml"])
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("text", RENDERED.text),
+        ("ansi", RENDERED.text),  # no terminal, no colors
+        ("html", RENDERED.to_html()),
+        ("json", json.dumps(RENDERED.to_dict(), indent=2)),
+    ],
+)
+def test_render_shows_a_template_file(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    template: Path,
+    suffix: str,
+    form: str,
+    expected: str,
+) -> None:
+    variables = str(template.parent / f"vars.{suffix}")
+    arguments = ("render", str(template), "--vars", variables, "--set", "alpha=0.1")
+    status, out, err = run(capsys, monkeypatch, *arguments, "--format", form)
+    assert (status, out.rstrip("\n"), err) == (0, expected.rstrip("\n"), "")
+
+
+def test_render_shows_a_shipped_template(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = '[{"text": "A.", "trusted": true}, {"text": "B."}]'
+    given = ("--set", f"documents={documents}", "--set", "question=Why?", "--format", "html")
+    status, out, _ = run(capsys, monkeypatch, "render", "rag/qa.jinja", *given)
+    assert status == 0
+    assert "[1] <mark>A.</mark>\n\n[2] B.\n\nQuestion: Why?" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.jinja"], "nowhere.jinja"),
+        (["../secret.jinja"], "secret.jinja"),
+        (["TEMPLATE"], "'rule' is undefined (prompt.jinja, line 1)"),
+        (["TEMPLATE", "--set", "rule"], "'rule' is not name=value"),
+        (["TEMPLATE", "--set", "2=3"], "'2=3' is not name=value"),
+        (
+            ["TEMPLATE", "--set", "rule=", "--set", "alpha=0.1"],
+            "prompt.jinja, line 1: the emphasis",
+        ),
+        (["TEMPLATE", "--set", "rule=a", "--set", "alpha=3"], "line 1: alpha is 3"),
+        (["TEMPLATE", "--vars", "none.json"], "no file none.json"),
+        (["TEMPLATE", "--vars", "TEMPLATE"], "not from"),
+        (["TEMPLATE", "--vars", "BAD.json"], "BAD.json cannot be read"),
+        (["TEMPLATE", "--vars", "LIST.yaml"], "must hold one mapping"),
+    ],
+)
+def test_render_says_what_is_wrong(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    template: Path,
+    arguments: list[str],
+    message: str,
+) -> None:
+    (template.parent / "BAD.json").write_text("{")
+    (template.parent / "LIST.yaml").write_text("- a\n")
+    monkeypatch.chdir(template.parent)
+    named = [str(template) if word == "TEMPLATE" else word for word in arguments]
+    status, out, err = run(capsys, monkeypatch, "render", *named)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") < 5
+    assert "Traceback" not in err

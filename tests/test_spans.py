@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pasta_chains.errors import EmphasisDroppedWarning, EmphasisError
-from pasta_chains.spans import Span, SpanStr, carries_emphasis, concat, emphasize, span_count
+from pasta_chains.spans import (
+    STRENGTHS,
+    Span,
+    SpanStr,
+    carries_emphasis,
+    concat,
+    emphasize,
+    span_count,
+)
 
 SENTENCE = SpanStr("one two three", [Span(4, 7, alpha=0.1, name="facts")])
 
@@ -378,3 +386,36 @@ def test_emphasis_is_found_in_lists_and_mappings() -> None:
 
 def test_concat_of_nothing() -> None:
     assert concat([]) == ""
+
+
+# Retuning and showing
+
+
+def test_with_alpha_retunes_the_spans_of_a_name() -> None:
+    text = SpanStr("abcd", [Span(0, 1, 0.5, "a"), Span(1, 2, 0.5, "b"), Span(3, 4)])
+    assert text.with_alpha(0.1, name="b").spans == (
+        Span(0, 1, 0.5, "a"), Span(1, 2, 0.1, "b"), Span(3, 4),
+    )  # fmt: skip
+    assert [span.alpha for span in text.with_alpha("strong").spans] == [STRENGTHS["strong"]] * 3
+    assert text.with_alpha(None, name="a").spans[0].alpha is None
+    assert text.spans[0].alpha == 0.5
+
+
+def test_with_alpha_never_does_nothing() -> None:
+    text = SpanStr("abcd", [Span(0, 1, 0.5, "a"), Span(1, 2)])
+    with pytest.raises(EmphasisError, match=r"No span has the name 'c'.*Named spans: a"):
+        text.with_alpha(0.1, name="c")
+    with pytest.raises(EmphasisError, match=r"has no spans.*Named spans: none"):
+        SpanStr("abcd").with_alpha(0.1)
+    with pytest.raises(EmphasisError, match="alpha is 2"):
+        text.with_alpha(2)
+    with pytest.raises(EmphasisError, match=r"no strength 'huge'\. Use 'light' or 'strong'"):
+        text.with_alpha("huge")
+
+
+def test_html_marks_the_innermost_spans_and_escapes_text() -> None:
+    text = SpanStr("<a> b & c", [Span(0, 9, 0.1, 'say "x"'), Span(4, 5, deemphasized=True)])
+    outer = '<mark data-alpha="0.1" data-name="say &quot;x&quot;">'
+    assert text.to_html() == f"{outer}&lt;a&gt; </mark><small>b</small>{outer} &amp; c</mark>"
+    assert SpanStr("a < b").to_html() == "a &lt; b"
+    assert text.to_html() in text._repr_html_()

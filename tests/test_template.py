@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -15,7 +16,7 @@ from jinja2.nativetypes import NativeEnvironment
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pasta_chains.errors import EmphasisDroppedWarning, EmphasisError
-from pasta_chains.spans import Span, SpanStr, emphasize
+from pasta_chains.spans import STRENGTHS, Span, SpanStr, emphasize
 from pasta_chains.template import EmphasizeExtension, Environment, render, shipped_templates
 
 # In the tables, what is between « and » is expected to be emphasized.
@@ -82,6 +83,10 @@ LANGUAGE = {
     "{{ ('a\\nb' | emphasize) | indent }}": "«a\n    b»",
     "{{ ('a\\n\\nb' | emphasize) | indent(1, true, true) }}": " «a\n \n b»",
     "{{ loud[1:5] }}": "o «lo»",
+    "{{ loud | wordwrap(3) }}": "so \n«lou\nd»",
+    "{{ (loud ~ '&é') | urlencode }}": "so%20«loud»%26%C3%A9",
+    "{{ (loud ~ '\"<') | tojson }}": '"so «loud»\\"\\u003c"',
+    "{{ (loud ~ '<') | e }}{{ loud | safe }}": "so «loud»&lt;so «loud»",
     "{{ loud.split()[1] }}": "«loud»",
     "<% deemphasize %>a<% enddeemphasize %>{{ 'b' | deemphasize }}": "«a»«b»",
 }
@@ -138,6 +143,71 @@ def test_spans_carry_their_arguments() -> None:
         Span(1, 2, 0.5, "inner"),
         Span(2, 3, deemphasized=True),
     )
+
+
+@pytest.mark.parametrize(
+    "written", ["'strong'", "alpha='strong'", "level", "'str' ~ 'ong'", "0.001"]
+)
+def test_a_strength_may_stand_first_and_have_a_name(written: str) -> None:
+    expected = (Span(0, 1, STRENGTHS["strong"], "f"),)
+    block = f"<% emphasize {written}, name='f' %>a<% endemphasize %>"
+    assert render(block, level="strong").spans == expected
+    value = f"{{{{ 'a' | emphasize({written}, name='f') }}}}"
+    assert render(value, level="strong").spans == expected
+
+
+def test_an_undefined_strength_is_named() -> None:
+    with pytest.raises(jinja2.UndefinedError, match="'level' is undefined"):
+        render("<% emphasize level %>a<% endemphasize %>")
+
+
+BOLD = {
+    "a **b** c": "a «b» c",
+    "**{{ x }} is {{ 2 ** 3 }}** or ** not**": "«**v** is 8» or ** not**",
+    "{% raw %}**x**{% endraw %}{{ x }}{# **x** #}": "**x****v**",
+    "**a\n\nb**": "**a\n\nb**",
+    "***a*** **": "***a*** **",
+    "**a** and **b": "«a» and **b",
+    "**a\nb** **c**.": "«a\nb» «c».",
+    "{% if x %} **a {% if not x %}!{% endif %} b** {% endif %}": " «a  b» ",
+    "<% emphasize %>a **b**<% endemphasize %>": "«a b»",
+}
+
+
+@pytest.mark.parametrize("source", BOLD)
+@pytest.mark.parametrize("trim", [False, True])
+def test_bold_in_the_source_is_emphasis(source: str, trim: bool) -> None:
+    environment = Environment(bold=True, trim_blocks=trim, lstrip_blocks=trim)
+    if not (trim and "{% if" in source):
+        assert bracketed(environment.from_string(source).render(x="**v**")) == BOLD[source]
+    assert not Environment().from_string("**b**").render().spans
+
+
+def test_bold_keeps_its_white_space_whatever_is_trimmed() -> None:
+    environment = Environment(bold=True, trim_blocks=True, lstrip_blocks=True)
+    assert environment.from_string(" **a**\nb").render() == " a\nb"
+
+
+def test_bold_that_crosses_a_block_is_an_error_with_its_line() -> None:
+    with pytest.raises(jinja2.TemplateSyntaxError, match="endif") as caught:
+        Environment(bold=True).from_string("\n{% if x %}**a{% endif %}b**")
+    assert caught.value.lineno == 2
+    with pytest.raises(EmphasisError, match="line_statement_prefix"):
+        Environment(bold=True, line_statement_prefix="#")
+
+
+def test_a_folder_of_templates_comes_before_the_shipped_ones(tmp_path: Path) -> None:
+    (tmp_path / "rag").mkdir()
+    (tmp_path / "rag" / "qa.jinja").write_text("mine: {% include 'shipped/rag/qa.jinja' %}")
+    environment = Environment(tmp_path)
+    text = environment.get_template("rag/qa.jinja").render(documents=[], question="Why?")
+    assert text.startswith("mine: Answer the question")
+    with pytest.raises(jinja2.TemplateNotFound):
+        environment.get_template("../secret.jinja")
+    with pytest.raises(jinja2.TemplateNotFound, match="no folder"):
+        Environment([tmp_path, tmp_path / "none"])
+    with pytest.raises(EmphasisError, match="not both"):
+        Environment(tmp_path, loader=jinja2.DictLoader({}))
 
 
 def test_render_returns_a_span_string_without_emphasis_too() -> None:
@@ -236,10 +306,6 @@ def test_other_environments_are_left_alone() -> None:
 @pytest.mark.parametrize(
     "expression",
     [
-        "loud | wordwrap(3)",
-        "loud | e",
-        "loud | safe",
-        "loud | urlencode",
         "louds | tojson",
         "{'k': [loud]} | pprint",
         "'%s' | format(loud)",
@@ -264,23 +330,6 @@ def test_dropping_warns(expression: str) -> None:
         == ImmutableSandboxedEnvironment().from_string(source).render(plain)
         == (render(source, **plain))
     )
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "{{ x | emphasize }}",
-        "{% emphasize %}<i>{{ x }}</i>{% endemphasize %}",
-        "{{ x | emphasize ~ ('&' | safe) }}",
-    ],
-)
-def test_autoescape_drops_and_warns(source: str) -> None:
-    escaping = Environment(autoescape=True).from_string(source)
-    with pytest.warns(EmphasisDroppedWarning, match="autoescape"):
-        text = escaping.render(x="a < b")
-    plain = ImmutableSandboxedEnvironment(autoescape=True).from_string(without_emphasis(source))
-    assert text == plain.render(x="a < b")
-    assert SpanStr(text).spans == ()
 
 
 # Text cannot emphasize itself
@@ -376,7 +425,7 @@ def test_both_delimiters_mean_the_same_wherever_they_stand(parts: list[str]) -> 
         ("a\n\n<% emphasize %>{{ nothing }}<% endemphasize %>", "page, line 3: .* marks no text"),
         ("a\n{{ nothing | emphasize }}", "page, line 2: .* marks no text.*{% if"),
         ("\n<% emphasize alpha=0 %>b<% endemphasize %>", "page, line 2: alpha is 0,"),
-        ("\n{{ 'b' | emphasize(alpha='0.1') }}", "page, line 2: alpha is '0.1',"),
+        ("\n{{ 'b' | emphasize(alpha='0.1') }}", "page, line 2: There is no strength '0.1'"),
         ("\n\n{{ ['b', ''] | map('emphasize') | join }}", "page, line 3: .* marks no text"),
         ("\n{% include 'part' %}", "part, line 4: alpha is 2"),
         ("{% from 'part' import m %}\n{{ m() }}", "part, line 2: .* marks no text"),
@@ -404,7 +453,9 @@ def test_a_wrong_emphasis_names_template_and_line(
         ("\n<% emphasize %>{% if x %}\n<% endemphasize %>{% endif %}", 3, "'endemphasize'"),
         ("<% emphasize %>\n<% enddeemphasize %>", 2, "'enddeemphasize'"),
         ("\n<% emphasize beta=1 %>a<% endemphasize %>", 2, "not 'beta'"),
-        ("\n<% emphasize alpha %>a<% endemphasize %>", 2, "expected token '='"),
+        ("\n<% emphasize name='a' name='b' %>a<% endemphasize %>", 2, "got name twice"),
+        ("\n<% emphasize 0.1 alpha=0.1 %>a<% endemphasize %>", 2, "got alpha twice"),
+        ("\n<% emphasize name='a' 0.1 %>a<% endemphasize %>", 2, "takes a strength first"),
         ("<% emphasize\n alpha=0.1\n %>a<% endemphasize %>\n{{ }}", 4, "Expected an expression"),
         (
             "{% for d in x %}<% emphasize %>\n{% break %}<% endemphasize %>{% endfor %}",

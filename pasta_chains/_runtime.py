@@ -1,0 +1,137 @@
+"""What compiled templates take from Jinja's runtime, made to keep spans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from typing import Any, TypeVar
+
+import jinja2
+from jinja2.environment import TemplateModule
+from jinja2.runtime import BlockReference, Context, Macro, TemplateReference, Undefined
+
+from pasta_chains.markup import escape, join_markup, markup
+from pasta_chains.spans import SpanStr, carries_emphasis, concat, warn_dropped
+
+T = TypeVar("T")
+
+
+class EmphasisTemplate(jinja2.Template):
+    """A compiled template whose code joins, escapes and imports text without losing spans."""
+
+    @classmethod
+    def _from_namespace(
+        cls,
+        environment: jinja2.Environment,
+        namespace: MutableMapping[str, Any],
+        globals: MutableMapping[str, Any],
+    ) -> jinja2.Template:
+        # The names that compiled templates take from jinja2.runtime, and from Python.
+        namespace.update(
+            str=_printed,
+            str_join=lambda values: concat(map(_printed, values)),
+            markup_join=join_markup,
+            escape=_escaped,
+            Markup=markup,
+            Macro=EmphasisMacro,
+            TemplateReference=_Blocks,
+        )
+        return super()._from_namespace(environment, namespace, globals)
+
+    def make_module(
+        self,
+        vars: dict[str, Any] | None = None,
+        shared: bool = False,
+        locals: Mapping[str, Any] | None = None,
+    ) -> TemplateModule:
+        return _EmphasisModule(self, self.new_context(vars, shared, locals))
+
+    async def make_module_async(
+        self,
+        vars: dict[str, Any] | None = None,
+        shared: bool = False,
+        locals: Mapping[str, Any] | None = None,
+    ) -> TemplateModule:
+        module = await super().make_module_async(vars, shared, locals)
+        module.__class__ = _EmphasisModule
+        return module
+
+
+class _EmphasisModule(TemplateModule):
+    """An imported template, which keeps its emphasis where it is printed as text."""
+
+    def __str__(self) -> SpanStr:
+        return concat(self._body_stream)
+
+    def __html__(self) -> Any:
+        return markup(concat(self._body_stream))
+
+
+class EmphasisMacro(Macro):
+    """A macro, or the body of a call block."""
+
+    def _invoke(self, arguments: list[Any], autoescape: bool) -> Any:
+        if self._environment.is_async:
+            return self._async_invoke(arguments, autoescape)
+        text = self._func(*arguments)
+        return markup(text) if autoescape else text
+
+    async def _async_invoke(self, arguments: list[Any], autoescape: bool) -> Any:
+        text = await self._func(*arguments)  # type: ignore[misc]  # typed as if never async
+        return markup(text) if autoescape else text
+
+
+class _Block(BlockReference):
+    """A block that a template prints again, as `self.name()` or `super()`."""
+
+    @property
+    def super(self) -> Any:
+        return _block(super().super)
+
+    def __call__(self) -> Any:
+        if self._context.environment.is_async:
+            return self._async_call()
+        return self._printed(self._stack[self._depth](self._context))
+
+    async def _async_call(self) -> Any:
+        pieces = self._stack[self._depth](self._context)
+        return self._printed([piece async for piece in pieces])  # type: ignore[attr-defined]
+
+    def _printed(self, pieces: Iterator[str] | list[str]) -> Any:
+        text = concat(pieces)
+        return markup(text) if self._context.eval_ctx.autoescape else text
+
+
+class _Blocks(TemplateReference):
+    """The `self` of a template."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _block(super().__getitem__(name))
+
+
+class EmphasisContext(Context):
+    """The variables of a template, and `super` of its blocks."""
+
+    def super(self, name: str, current: Callable[[Context], Iterator[str]]) -> Any:
+        return _block(super().super(name, current))
+
+
+def _block(found: BlockReference | Undefined) -> Any:
+    if not isinstance(found, BlockReference):
+        return found
+    return _Block(found.name, found._context, found._stack, found._depth)
+
+
+def emphasis_class(base: type[T], ours: type[T]) -> type[T]:
+    """Returns `ours`, on top of the class that an environment had chosen."""
+    return ours if issubclass(ours, base) else type(base.__name__, (ours, base), {})
+
+
+def _printed(value: Any) -> str:
+    """What a template prints of a value: a list or dict as Python does, without emphasis."""
+    if not isinstance(value, str) and carries_emphasis(value):
+        warn_dropped(f"printing a {type(value).__name__}")
+    return str(value)
+
+
+def _escaped(value: Any) -> str:
+    return escape(value if hasattr(value, "__html__") else _printed(value))
