@@ -99,6 +99,8 @@ def _is_alpha(value: object) -> bool:
 
 def shifted(span: Span, offset: int) -> Span:
     """Moves a span; its bounds were checked, so nothing is checked again."""
+    if type(span) is not Span:
+        return replace(span, start=span.start + offset, end=span.end + offset)
     made = object.__new__(Span)
     _SET_START(made, span.start + offset)
     _SET_END(made, span.end + offset)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import accumulate
 from operator import index
-from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeAlias, cast
 
 from pasta_chains import _show
 from pasta_chains._span import (
@@ -256,8 +256,9 @@ class SpanStr(str):
             return NotImplemented
         if hasattr(other, "__html__") and not hasattr(self, "__html__"):
             # Escaped text escapes what it is added to; only it knows how to keep emphasis then.
+            markup: Any = other
             escaped = self if isinstance(other, SpanStr) else drop_emphasis(self, "adding Markup")
-            return other.__radd__(escaped)
+            return cast(SpanStr, markup.__radd__(escaped))
         return self._joined((self, other))
 
     def __radd__(self, other: str, /) -> SpanStr:

@@ -244,7 +244,7 @@ def test_render_shows_a_shipped_template(
     [
         (["nowhere.jinja"], "nowhere.jinja"),
         (["../secret.jinja"], "secret.jinja"),
-        (["TEMPLATE"], "'rule' is undefined (prompt.jinja, line 1)"),
+        (["TEMPLATE"], "'alpha' is undefined (prompt.jinja, line 1)"),
         (["TEMPLATE", "--set", "rule"], "'rule' is not name=value"),
         (["TEMPLATE", "--set", "2=3"], "'2=3' is not name=value"),
         (
