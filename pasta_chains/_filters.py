@@ -17,10 +17,22 @@ from markupsafe import Markup, soft_str
 
 from pasta_chains import markup, spans
 from pasta_chains.errors import EmphasisError
-from pasta_chains.spans import SpanStr, carries_emphasis, concat, drop_emphasis, warn_dropped
+from pasta_chains.spans import (
+    SpanStr,
+    carries_emphasis,
+    concat,
+    drop_emphasis,
+    span_count,
+    warn_dropped,
+)
 
 Filter: TypeAlias = Callable[..., Any]
 
+# These print what is no text: a list would lose the emphasis of what it holds.
+_OF_TEXT = (
+    *("capitalize", "center", "e", "emphasize", "deemphasize", "escape", "forceescape", "indent"),
+    *("lower", "plain", "replace", "string", "title", "trim", "truncate", "upper"),
+)
 _DROPPING = ("format", "pprint", "striptags", "urlize", "xmlattr")
 
 
@@ -29,7 +41,7 @@ def emphasis_filters(jinja_filters: Mapping[str, Filter]) -> dict[str, Filter]:
     filters = {name: _dropping(name, jinja_filters[name]) for name in _DROPPING}
     for name, keeping in _KEEPING.items():
         filters[name] = keeping(jinja_filters[name])
-    return filters | {
+    filters |= {
         "title": _title,
         "indent": _indent,
         "e": markup.escape,
@@ -40,6 +52,9 @@ def emphasis_filters(jinja_filters: Mapping[str, Filter]) -> dict[str, Filter]:
         "deemphasize": _deemphasize,
         "plain": _plain,
     }
+    for name in _OF_TEXT:
+        filters[name] = _noticing(name, filters.get(name) or jinja_filters[name])
+    return filters
 
 
 # A filter that wants the context is never computed while compiling, where spans would be lost.
@@ -60,8 +75,9 @@ def _deemphasize(
 def _mark(
     context: Context, value: Any, alpha: float | str | None, name: str | None, deemphasized: bool
 ) -> str:
-    if isinstance(alpha, Undefined):
-        str(alpha)  # a strict environment says which variable is missing
+    for given in (alpha, name):
+        if isinstance(given, Undefined):
+            str(given)  # a strict environment says which variable is missing
     text = soft_str(value)
     if not text:
         raise EmphasisError(
@@ -90,12 +106,15 @@ def _title(value: Any) -> str:
     text = soft_str(value)
     if not isinstance(text, SpanStr):
         return do_title(text)
-    return SpanStr(text.text, text.spans).cased(do_title)  # like Jinja's, not escaped any more
+    return SpanStr(text.text, text.spans)._cased(do_title)  # like Jinja's, not escaped any more
 
 
 def _indent(text: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
-    if not isinstance(text, SpanStr):
+    if isinstance(width, Markup) and not isinstance(text, Markup) and span_count(text):
+        text = drop_emphasis(text, "the filter indent with escaped text")
+    if not span_count(text):
         return do_indent(text, width, first, blank)
+    text = SpanStr(text) if not isinstance(text, SpanStr) else text
     indention = width if isinstance(width, str) else " " * width
     # Like Jinja, let the text end in a line break, so that a last empty line counts as one.
     lines = f"{text.text}\n".splitlines(keepends=True)
@@ -107,7 +126,7 @@ def _indent(text: str, width: int | str = 4, first: bool = False, blank: bool = 
             edits.append((start, len(text), ""))
         else:
             edits.append((start, end, "\n" + (indention if blank or _bare(following) else "")))
-    return text.edited(edits)
+    return text._edited(edits)
 
 
 def _bare(line: str) -> str:
@@ -121,10 +140,15 @@ def _keeping_join(join: Filter) -> Filter:
             if hasattr(value, "__aiter__"):
                 return _joined_later(eval_ctx, value, d, attribute)
             value = list(value)
-            of_items = make_attrgetter(eval_ctx.environment, attribute) if attribute else None
-            items = map(of_items, value) if of_items else value
+            items = value
+            if attribute is not None:
+                items = [*map(make_attrgetter(eval_ctx.environment, attribute), value)]
             # Like Jinja: one escaped item has all escaped.
             d = markup.escape(d) if any(hasattr(item, "__html__") for item in items) else d
+        if attribute is None and isinstance(value, list | tuple):
+            for item in value:
+                if not isinstance(item, str) and carries_emphasis(item):
+                    warn_dropped("the filter join, of a list in a list,")
         return join(eval_ctx, value, _tracked(d), attribute)
 
     async def _joined_later(eval_ctx: Any, value: Any, d: Any, attribute: Any) -> Any:
@@ -137,9 +161,9 @@ def _keeping_join(join: Filter) -> Filter:
 def _keeping_replace(replace: Filter) -> Filter:
     @wraps(replace)
     def keeping(eval_ctx: Any, s: Any, old: str, new: str, count: int | None = None) -> Any:
-        if eval_ctx.autoescape and not hasattr(s, "__html__"):
+        if eval_ctx.autoescape and (hasattr(old, "__html__") or hasattr(new, "__html__")):
             # Like Jinja: what is escaped escapes the text around it.
-            s = markup.escape(s) if hasattr(old, "__html__") or hasattr(new, "__html__") else s
+            s, old = markup.escape(s), str.__str__(soft_str(old))
         return replace(eval_ctx, _tracked(s), old, new, count)
 
     return keeping
@@ -154,7 +178,7 @@ def _keeping_wordwrap(wordwrap: Filter) -> Filter:
         if "".join(wrapped.split()) != "".join(s.text.split()):  # a wrapstring that is seen
             drop_emphasis(s, "the filter wordwrap")
             return wrapped
-        return SpanStr(s.text, s.spans).realigned(wrapped)
+        return SpanStr(s.text, s.spans)._realigned(wrapped)
 
     return keeping
 
@@ -163,7 +187,7 @@ def _keeping_urlencode(urlencode: Filter) -> Filter:
     @wraps(urlencode)
     def keeping(value: Any) -> Any:
         if isinstance(value, SpanStr):
-            return SpanStr(value.text, value.spans).mapped(urlencode)
+            return SpanStr(value.text, value.spans)._mapped(urlencode)
         return _dropping("urlencode", urlencode)(value)
 
     return keeping
@@ -173,7 +197,7 @@ def _keeping_tojson(tojson: Filter) -> Filter:
     @wraps(tojson)
     def keeping(eval_ctx: Any, value: Any, indent: int | None = None) -> Any:
         if isinstance(value, SpanStr) and value.spans:
-            inside = value.mapped(lambda text: str.__str__(tojson(eval_ctx, text, indent))[1:-1])
+            inside = value._mapped(lambda text: str.__str__(tojson(eval_ctx, text, indent))[1:-1])
             written = tojson(eval_ctx, value.text, indent)
             if f'"{inside.text}"' == written:  # otherwise the policies say to write it otherwise
                 return markup.markup(concat(('"', SpanStr(inside.text, inside.spans), '"')))
@@ -193,9 +217,10 @@ _KEEPING: dict[str, Callable[[Filter], Filter]] = {
 
 def _tracked(value: Any) -> Any:
     """A `SpanStr` takes in emphasized pieces, where a plain `str` would drop their spans."""
-    if type(value) is Markup:
-        return markup.SpanMarkup(value)
-    return SpanStr(value) if type(value) is str else value
+    text = soft_str(value)
+    if isinstance(text, SpanStr):
+        return text
+    return markup.SpanMarkup(text) if isinstance(text, Markup) else SpanStr(text)
 
 
 def _dropping(name: str, jinja_filter: Filter) -> Filter:
@@ -204,7 +229,25 @@ def _dropping(name: str, jinja_filter: Filter) -> Filter:
         operation = f"the filter {name}"
         if any(map(carries_emphasis, (*args, *kwargs.values()))):
             warn_dropped(operation)
-        bare = [arg.text if isinstance(arg, SpanStr) else arg for arg in args]
-        return jinja_filter(*bare, **kwargs)
+        named = {key: _bare_of(value) for key, value in kwargs.items()}
+        return jinja_filter(*map(_bare_of, args), **named)
 
     return dropping
+
+
+def _bare_of(value: Any) -> Any:
+    if not isinstance(value, SpanStr):
+        return value
+    return Markup(value.text) if isinstance(value, Markup) else value.text
+
+
+def _noticing(name: str, text_filter: Filter) -> Filter:
+    at = 1 if hasattr(text_filter, "jinja_pass_arg") else 0  # the context may come first
+
+    @wraps(text_filter)
+    def noticing(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > at and not isinstance(args[at], str) and carries_emphasis(args[at]):
+            warn_dropped(f"the filter {name}, of what is no text,")
+        return text_filter(*args, **kwargs)
+
+    return noticing

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeVar
 
 import jinja2
-from jinja2.environment import TemplateModule
+from jinja2.environment import TemplateModule, TemplateStream
 from jinja2.runtime import BlockReference, Context, Macro, TemplateReference, Undefined
 
 from pasta_chains.markup import escape, join_markup, markup
@@ -29,13 +29,16 @@ class EmphasisTemplate(jinja2.Template):
         namespace.update(
             str=_printed,
             str_join=lambda values: concat(map(_printed, values)),
-            markup_join=join_markup,
+            markup_join=lambda values: join_markup(map(_noticed, values)),
             escape=_escaped,
             Markup=markup,
             Macro=EmphasisMacro,
             TemplateReference=_Blocks,
         )
         return super()._from_namespace(environment, namespace, globals)
+
+    def stream(self, *args: Any, **kwargs: Any) -> TemplateStream:
+        return _EmphasisStream(self.generate(*args, **kwargs))
 
     def make_module(
         self,
@@ -54,6 +57,20 @@ class EmphasisTemplate(jinja2.Template):
         module = await super().make_module_async(vars, shared, locals)
         module.__class__ = _EmphasisModule
         return module
+
+
+class _EmphasisStream(TemplateStream):
+    """The pieces of a rendered template, several at a time."""
+
+    def _buffered_generator(self, size: int) -> Iterator[str]:
+        pieces: list[str] = []
+        for piece in self._gen:
+            pieces.append(piece)
+            if sum(map(bool, pieces)) >= size:
+                yield concat(pieces)
+                pieces = []
+        if any(pieces):
+            yield concat(pieces)
 
 
 class _EmphasisModule(TemplateModule):
@@ -126,12 +143,22 @@ def emphasis_class(base: type[T], ours: type[T]) -> type[T]:
     return ours if issubclass(ours, base) else type(base.__name__, (ours, base), {})
 
 
-def _printed(value: Any) -> str:
-    """What a template prints of a value: a list or dict as Python does, without emphasis."""
+def _noticed(value: Any) -> Any:
+    """The value; with a warning if it is a list or dict, which print what they hold without spans."""
     if not isinstance(value, str) and carries_emphasis(value):
         warn_dropped(f"printing a {type(value).__name__}")
-    return str(value)
+    return value
+
+
+def _printed(value: Any) -> str:
+    return str(_noticed(value))
 
 
 def _escaped(value: Any) -> str:
-    return escape(value if hasattr(value, "__html__") else _printed(value))
+    return escape(_noticed(value))
+
+
+# A template can print these, and then shows the name of the class.
+EmphasisMacro.__name__ = Macro.__name__
+_Blocks.__name__ = TemplateReference.__name__
+_EmphasisModule.__name__ = TemplateModule.__name__

@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 def as_rich(text: SpanStr) -> Text:
     from rich.text import Text
 
-    shown = Text(text.text)
+    # Piece by piece: rich leaves out control characters, which would shift what follows.
+    shown = Text()
+    position = 0
     for start, end, span in text.runs():
-        shown.stylize("dim" if span.deemphasized else "bold black on yellow", start, end)
-    return shown
+        shown.append(text.text[position:start])
+        shown.append(text.text[start:end], "dim" if span.deemphasized else "bold black on yellow")
+        position = end
+    return shown.append(text.text[position:])
 
 
 def as_html(text: SpanStr) -> str:

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from . import __version__
-from .errors import PastaError
+from .errors import PastaError, PromptError
 
 app = typer.Typer(
     help="Emphasis for prompts: templates with bold, and local models that read it.",
@@ -116,7 +116,15 @@ def render(
     from .variables import read_variables
 
     values = read_variables(variables, given or ())
-    text = SpanStr(load_template(template, bold=bold).render(values))
+    loaded = load_template(template, bold=bold)
+    try:
+        text = SpanStr(loaded.render(values))
+    except (PastaError, jinja2.TemplateError):
+        raise
+    except Exception as error:  # a template is a program, and may fail in any way
+        raise PromptError(
+            f"The template {template} fails with these variables: {type(error).__name__}: {error}"
+        ) from error
     if form is Format.ANSI:
         Console(highlight=False, soft_wrap=True).print(text.__rich__())
     elif form is Format.JSON:

@@ -6,7 +6,7 @@ is that with spans, whose positions are those in the escaped text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, SupportsIndex
 
@@ -21,12 +21,25 @@ class SpanMarkup(SpanStr, Markup):  # type: ignore[misc]  # both say what str me
 
     __slots__ = ()
 
-    def _like(self, text: str, spans: Iterable[Span] = ()) -> SpanMarkup:
-        return SpanMarkup(text, spans)
+    # Where no span is left, `Markup` itself does what Jinja expects of it.
 
-    def _joined(self, pieces: Iterable[str]) -> SpanStr:
-        joined = concat(map(escape, pieces))
-        return SpanMarkup(joined.text, joined.spans)
+    def _like(self, text: str, spans: Iterable[Span] = ()) -> Any:
+        return markup(SpanStr(text, spans))
+
+    def _joined(self, pieces: Iterable[str]) -> Any:
+        return markup(concat(map(escape, pieces)))
+
+    def __add__(self, other: Any, /) -> Any:
+        return super().__add__(escape(other) if hasattr(other, "__html__") else other)
+
+    def __radd__(self, other: Any, /) -> Any:
+        return super().__radd__(escape(other) if hasattr(other, "__html__") else other)
+
+    def __iter__(self) -> Iterator[SpanStr]:
+        return iter(SpanStr(self.text, self.spans))  # characters of a `Markup` are plain text
+
+    def __repr__(self) -> str:
+        return repr(Markup(self.text))
 
     def replace(self, old: str, new: str, /, count: SupportsIndex = -1) -> Any:
         return super().replace(old, escape(new), count)
@@ -43,6 +56,9 @@ class SpanMarkup(SpanStr, Markup):  # type: ignore[misc]  # both say what str me
     def __mod__(self, values: Any, /) -> Any:
         return Markup(drop_emphasis(self, "the % operator")) % values
 
+    def __rmod__(self, template: str, /) -> Any:
+        return template % Markup(drop_emphasis(self, "the % operator"))
+
     def format(self, *args: Any, **kwargs: Any) -> Any:
         return Markup(drop_emphasis(self, "Markup.format")).format(*args, **kwargs)
 
@@ -58,9 +74,11 @@ class SpanMarkup(SpanStr, Markup):  # type: ignore[misc]  # both say what str me
 
 def markup(value: Any) -> Markup:
     """Marks a value as escaped, like the class `Markup`, and keeps its spans."""
+    if not isinstance(value, str) and hasattr(value, "__html__"):
+        value = value.__html__()
     if isinstance(value, SpanStr) and value.spans:
         return value if isinstance(value, SpanMarkup) else SpanMarkup(value.text, value.spans)
-    return Markup(value)
+    return Markup(str.__str__(value) if isinstance(value, str) else value)
 
 
 def escape(value: Any) -> Markup:
@@ -71,7 +89,7 @@ def escape(value: Any) -> Markup:
         value = value if type(value) is str else str(value)
     if not isinstance(value, SpanStr) or not value.spans:
         return markupsafe.escape(value)
-    escaped = value.mapped(lambda text: str.__str__(markupsafe.escape(text)))
+    escaped = value._mapped(lambda text: str.__str__(markupsafe.escape(text)))
     return SpanMarkup(escaped.text, escaped.spans)
 
 

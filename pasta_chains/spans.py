@@ -8,15 +8,15 @@ Three facts make the string methods short and exact:
 
 * cutting text clips its spans (`__getitem__`), and joining text shifts them (`concat`);
 * a change that treats characters from left to right moves a boundary to the length of the changed
-  prefix (`mapped`);
-* every other change replaces some ranges and leaves the rest alone (`edited`).
+  prefix (`_mapped`);
+* every other change replaces some ranges and leaves the rest alone (`_edited`).
 """
 
 from __future__ import annotations
 
 import warnings
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from dataclasses import asdict, replace
 from itertools import accumulate
 from operator import index
@@ -298,33 +298,33 @@ class SpanStr(str):
     # Changing
 
     def upper(self) -> SpanStr:
-        return self.cased(str.upper)
+        return self._cased(str.upper)
 
     def lower(self) -> SpanStr:
-        return self.cased(str.lower)
+        return self._cased(str.lower)
 
     def casefold(self) -> SpanStr:
-        return self.cased(str.casefold)
+        return self._cased(str.casefold)
 
     def swapcase(self) -> SpanStr:
-        return self.cased(str.swapcase)
+        return self._cased(str.swapcase)
 
     def title(self) -> SpanStr:
-        return self.cased(str.title)
+        return self._cased(str.title)
 
     def capitalize(self) -> SpanStr:
-        return self.cased(str.capitalize)
+        return self._cased(str.capitalize)
 
     def expandtabs(self, tabsize: SupportsIndex = 8) -> SpanStr:
-        return self.mapped(lambda text: text.expandtabs(tabsize))
+        return self._mapped(lambda text: text.expandtabs(tabsize))
 
     def translate(self, table: Any, /) -> SpanStr:
-        return self.mapped(lambda text: text.translate(table))
+        return self._mapped(lambda text: text.translate(table))
 
     def zfill(self, width: SupportsIndex, /) -> SpanStr:
         after_sign = 1 if self.startswith(("+", "-")) else 0
         zeros = "0" * (index(width) - len(self))
-        return self.edited([(after_sign, after_sign, zeros)])
+        return self._edited([(after_sign, after_sign, zeros)])
 
     def replace(self, old: str, new: str, /, count: SupportsIndex = -1) -> SpanStr:
         limit = index(count) if index(count) >= 0 else len(self) + 1
@@ -334,14 +334,14 @@ class SpanStr(str):
             end = start + len(old)
             found.append((start, end, new))
             start = self.find(old, max(end, start + 1))
-        return self.edited(found)
+        return self._edited(found)
 
-    def cased(self, change: Callable[[str], str]) -> SpanStr:
+    def _cased(self, change: Callable[[str], str]) -> SpanStr:
         text = change(self.text)
         # No change of case shortens a character, so in equal lengths each one kept its place.
-        return self._like(text, self._spans) if len(text) == len(self) else self.mapped(change)
+        return self._like(text, self._spans) if len(text) == len(self) else self._mapped(change)
 
-    def mapped(self, change: Callable[[str], str]) -> SpanStr:
+    def _mapped(self, change: Callable[[str], str]) -> SpanStr:
         """Applies a change in which later characters never alter the length of earlier ones."""
         text = self.text
 
@@ -350,7 +350,7 @@ class SpanStr(str):
 
         return self._like(change(text), moved(self._spans, place))
 
-    def edited(self, edits: Sequence[tuple[int, int, str]]) -> SpanStr:
+    def _edited(self, edits: Sequence[tuple[int, int, str]]) -> SpanStr:
         """Replaces ranges `(start, end, new)`, given in order and without overlap.
 
         A new text takes the spans that cover all of what it replaces; a span that covers a part
@@ -378,7 +378,7 @@ class SpanStr(str):
             position = end
         return self._like(concat([*pieces, text[position:]]), moved(self._spans, place))
 
-    def realigned(self, changed: str) -> SpanStr:
+    def _realigned(self, changed: str) -> SpanStr:
         """Returns `changed` with these spans, where the two differ in white space alone.
 
         A span then begins and ends at visible characters.
@@ -397,6 +397,9 @@ class SpanStr(str):
     # Losing: these build new text out of reach, so they say that they drop the emphasis.
 
     def __mod__(self, values: Any, /) -> str:
+        if carries_emphasis(values):
+            warn_dropped("the % operator")
+            return str.__mod__(self.text, values)
         return str.__mod__(drop_emphasis(self, "the % operator"), values)
 
     def __rmod__(self, template: str, /) -> str:
@@ -435,19 +438,22 @@ def emphasize(
     """
     if not isinstance(text, SpanStr):
         text = SpanStr(text)
-    return _made(text.text, (Span(0, len(text), alpha_of(alpha), name, deemphasized), *text.spans))
+    outer = Span(0, len(text), alpha_of(alpha), name, deemphasized)
+    spans = (outer, *text.spans)
+    return _made(text.text, spans) if type(text) is SpanStr else text._like(text.text, spans)
 
 
 def concat(pieces: Iterable[str]) -> SpanStr:
     """Joins pieces of text, each with its spans."""
     pieces = list(pieces)
+    text = "".join(pieces)
     spans: list[Span] = []
     offset = 0
     for piece in pieces:
         if isinstance(piece, SpanStr):
             spans += [shifted(span, offset) for span in piece._spans]
         offset += len(piece)
-    return _made("".join(pieces), tuple(spans))
+    return _made(text, tuple(spans))
 
 
 def _made(text: str, spans: tuple[Span, ...]) -> SpanStr:
@@ -463,12 +469,21 @@ def span_count(text: str) -> int:
 
 
 def carries_emphasis(value: object) -> bool:
-    """Tells whether a text, or a text in a list, tuple or mapping, has spans."""
+    """Tells whether a text, or a text in a collection or mapping, has spans."""
+    return span_count(value) > 0 if isinstance(value, str) else _any_emphasis(value, set())
+
+
+def _any_emphasis(value: object, seen: set[int]) -> bool:
     if isinstance(value, str):
         return span_count(value) > 0
     if isinstance(value, Mapping):
-        return any(map(carries_emphasis, value.values()))
-    return isinstance(value, list | tuple) and any(map(carries_emphasis, value))
+        value = [*value.keys(), *value.values()]
+    elif not isinstance(value, list | tuple | Set | ValuesView):
+        return False
+    if id(value) in seen:  # a list may hold itself
+        return False
+    seen.add(id(value))
+    return any(_any_emphasis(item, seen) for item in value)
 
 
 def drop_emphasis(text: str, operation: str) -> str:

@@ -33,9 +33,16 @@ from markupsafe import Markup
 from pasta_chains._filters import emphasis_filters
 from pasta_chains._runtime import EmphasisContext, EmphasisTemplate, emphasis_class
 from pasta_chains._source import with_block_tags, with_bold_as_tags
-from pasta_chains.errors import EmphasisError
+from pasta_chains.errors import DocumentError, EmphasisError
 from pasta_chains.markup import SpanMarkup
-from pasta_chains.spans import SpanStr, carries_emphasis, concat, drop_emphasis, warn_dropped
+from pasta_chains.spans import (
+    SpanStr,
+    carries_emphasis,
+    concat,
+    drop_emphasis,
+    span_count,
+    warn_dropped,
+)
 
 
 class EmphasizeExtension(Extension):
@@ -57,9 +64,9 @@ class EmphasizeExtension(Extension):
                 "A NativeEnvironment renders Python values, which cannot carry emphasis. "
                 "Use pasta_chains.Environment or jinja2.Environment."
             )
-        environment.filters.update(emphasis_filters(environment.filters))
         # Set on this one environment, of whatever class it is; overlays copy them.
         vars(environment).update(
+            filters={**environment.filters, **emphasis_filters(environment.filters)},
             concat=concat,
             template_class=emphasis_class(environment.template_class, EmphasisTemplate),
             context_class=emphasis_class(environment.context_class, EmphasisContext),
@@ -77,7 +84,7 @@ class EmphasizeExtension(Extension):
             source = with_bold_as_tags(source, self.environment)
         return source
 
-    def parse(self, parser: Parser) -> nodes.Node:
+    def parse(self, parser: Parser) -> list[nodes.Node]:
         """Parses a tag into a filter block, so that it compiles like any of Jinja's own."""
         tag = next(parser.stream)
         arguments = list(_parse_arguments(parser, tag.value))
@@ -88,8 +95,15 @@ class EmphasizeExtension(Extension):
                 f"Close the {tag.value} block first.",
                 loop_exit.lineno,
             )
+        # Jinja computes the arguments of a filter block after its body, and in its scope.
+        before: list[nodes.Node] = []
+        for argument in arguments:
+            if not isinstance(argument.value, nodes.Const):
+                kept = parser.free_identifier(argument.lineno)
+                before.append(nodes.Assign(kept, argument.value, lineno=argument.lineno))
+                argument.value = kept
         mark = nodes.Filter(None, tag.value, [], arguments, None, None, lineno=tag.lineno)
-        return nodes.FilterBlock(body, mark, lineno=tag.lineno)
+        return [*before, nodes.FilterBlock(body, mark, lineno=tag.lineno)]
 
 
 class Environment(ImmutableSandboxedEnvironment):
@@ -134,9 +148,11 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if operator == "+":
-            left, right = (SpanMarkup(x) if type(x) is Markup else x for x in (left, right))
-        elif isinstance(left, str) and not isinstance(right, str) and carries_emphasis(right):
+            if isinstance(left, str) and isinstance(right, str) and span_count(left) + span_count(right):
+                left, right = (SpanMarkup(x) if type(x) is Markup else x for x in (left, right))
+        elif isinstance(left, str) and not isinstance(left, SpanStr) and carries_emphasis(right):
             warn_dropped("the % operator")
+            right = right.text if isinstance(right, SpanStr) else right
         return super().call_binop(context, operator, left, right)
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -183,11 +199,19 @@ def load_template(path: str | Path, *, bold: bool = False) -> jinja2.Template:
 
     Raises:
         jinja2.TemplateError: There is neither, or the template is wrong.
+        DocumentError: The file is not UTF-8 text.
     """
     file = Path(path)
-    if file.is_file():
-        return Environment(file.parent, bold=bold).get_template(file.name)
-    return Environment(bold=bold).get_template(str(path))
+    try:
+        if file.is_file():
+            return Environment(file.parent, bold=bold).get_template(file.name)
+        return Environment(bold=bold).get_template(str(path))
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"The template {path} is not UTF-8 text: {error}") from error
+    except jinja2.TemplateNotFound as error:
+        raise jinja2.TemplateNotFound(
+            str(path), f"There is no template file {path}, and no shipped template of that name."
+        ) from error
 
 
 def template_variables(source: str) -> list[str]:
@@ -263,7 +287,8 @@ def _parse_arguments(parser: Parser, tag: str) -> Iterator[nodes.Keyword]:
         if name in given:
             parser.fail(f"{tag} got {name} twice.", line)
         given.add(name)
-        stream.skip_if("assign")
+        if named:
+            stream.expect("assign")
         yield nodes.Keyword(name, parser.parse_expression(), lineno=line)
         stream.skip_if("comma")
 

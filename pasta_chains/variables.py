@@ -35,7 +35,7 @@ def _from_file(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
         found = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+    except (ValueError, yaml.YAMLError) as error:  # not UTF-8, not JSON, an impossible date
         raise DocumentError(f"The variables in {file} cannot be read: {error}") from error
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise DocumentError(f"{file} must hold one mapping from names to values.")
@@ -47,6 +47,10 @@ def _from_argument(given: str) -> tuple[str, Any]:
     if not equals or not name.isidentifier():
         raise PromptError(f"{given!r} is not name=value, such as question=Why?")
     try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
+        return name, json.loads(value, parse_constant=_refuse)
+    except ValueError:
         return name, value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

@@ -56,6 +56,14 @@ KEPT = {
     "{% block b %}{{ loud }}<p>{% endblock %}{{ self.b() }}": ["b&amp;c"] * 2,
     "{% for v in [loud] recursive %}{{ v }}<{{ loop([]) }}{% endfor %}": ["b&amp;c"],
 }
+# Without emphasis: escaped text is `Markup` again, as Jinja's filters expect it.
+BARE_ONLY = (
+    "{{ m | replace('M', '?') | urlize }}{{ m | replace('M', '?') | pprint }}{{ [m + 'x'] }}",
+    "{% for c in m | replace('M', '?') %}{{ c }}{% endfor %}{{ m.join(['<a>']) | first }}",
+    "{{ f | replace('!', '?') | format('<b>') }}{{ f % (x | e | replace('a', 'b')) }}",
+    "{{ f | format(x | e) }}{{ m + h }}{{ h + m }}",
+    "{{ ['a\\n<', x] | join | indent('> ' | safe) }}",
+)
 OURS = {
     "{{ x | emphasize }}": ["&lt;a &amp; b&gt;"],
     "{{ m | emphasize }}": ["<i>M</i>"],
@@ -80,6 +88,22 @@ def test_the_text_is_that_of_plain_jinja(source: str, is_async: bool, autoescape
     plain.filters["plain"] = lambda value: value
     ours = Environment(**options).from_string(source).render(VALUES)
     assert ours == plain.from_string(source).render(BARE)
+
+
+class Html:
+    """An object that says how it looks as HTML."""
+
+    def __html__(self) -> str:
+        return "<h>"
+
+
+@pytest.mark.parametrize("source", BARE_ONLY)
+@pytest.mark.parametrize("autoescape", [False, True])
+def test_without_emphasis_markup_is_jinjas_own(source: str, autoescape: bool) -> None:
+    values = BARE | {"f": Markup("<i>%s</i>!"), "h": Html()}
+    plain = ImmutableSandboxedEnvironment(autoescape=autoescape)
+    expected = plain.from_string(source).render(values)
+    assert Environment(autoescape=autoescape).from_string(source).render(values) == expected
 
 
 @given(st.text("a<&>'\"é ", max_size=8), st.text("a<&>'\"é ", max_size=8))
@@ -117,6 +141,10 @@ def test_escaped_text_stays_escaped() -> None:
     text = markup.markup(SpanStr("&lt;b", [Span(0, 4)]))
     assert text + "<" == "&lt;b&lt;"
     assert "<" + text == "&lt;&lt;b"
+    assert text + Html() == "&lt;b<h>"
+    assert Html() + text == "<h>&lt;b"
+    assert "".join(text) == "&lt;b"
+    assert not isinstance(next(iter(text)), Markup)
     assert text.join(["<", "x"]) == "&lt;&lt;bx"
     assert text.replace("b", "<") == "&lt;&lt;"
     assert html.unescape(text[:4].text) == "<"

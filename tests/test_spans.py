@@ -419,3 +419,9 @@ def test_html_marks_the_innermost_spans_and_escapes_text() -> None:
     assert text.to_html() == f"{outer}&lt;a&gt; </mark><small>b</small>{outer} &amp; c</mark>"
     assert SpanStr("a < b").to_html() == "a &lt; b"
     assert text.to_html() in text._repr_html_()
+
+
+def test_a_terminal_shows_each_mark_on_its_text() -> None:
+    text = SpanStr("a\r\nb\x07 END", [Span(6, 9)])
+    shown = text.__rich__()
+    assert [shown.plain[span.start : span.end] for span in shown.spans] == ["END"]

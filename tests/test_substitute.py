@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pasta_chains.errors import EmphasisDroppedWarning
 from pasta_chains.spans import Span, SpanStr, emphasize
 from pasta_chains.substitute import sub
 
@@ -52,3 +53,16 @@ def test_the_text_is_that_of_re(text: str, pattern: str, replacement: str, count
     assert sub(pattern, replacement, marked, count).text == re.sub(
         pattern, replacement, text, count=count
     )
+
+
+def test_a_function_that_loses_emphasis_warns() -> None:
+    assert sub("one two", lambda match: match[0], TWO).emphasized() == ("two",)
+    assert sub("two", lambda match: "2", TWO).emphasized() == ("2",)
+    with pytest.warns(EmphasisDroppedWarning, match="sub with a function"):
+        assert sub("one two", lambda match: match[0].upper(), TWO) == "ONE TWO six"
+
+
+def test_what_re_refuses_is_refused() -> None:
+    assert sub("o", "0", TWO, count=-1) == TWO
+    with pytest.raises(re.error, match="bad escape"):
+        sub("o", "0\\", TWO)

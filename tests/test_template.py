@@ -44,6 +44,7 @@ VARIABLES: dict[str, Any] = {
 LANGUAGE = {
     "A <% emphasize %>B<% endemphasize %> C": "A «B» C",
     "A {% emphasize %}B{% endemphasize %} C": "A «B» C",
+    '{<% emphasize %>"k": {{ n }}<% endemphasize %>}': '{«"k": 7»}',
     "A <%- emphasize -%> B <%- endemphasize -%> C": "A«B»C",
     "<%emphasize%>{{ x }}<%endemphasize%>": "«ab cd»",
     "{% emphasize alpha=0.1, name='f' %}{{ n }}{% endemphasize %}": "«7»",
@@ -69,6 +70,7 @@ LANGUAGE = {
     "{% with y = loud %}{{ y }}{% endwith %}": "so «loud»",
     "{% for a in [1, 2] recursive %}{{ loud }}{{ loop([]) }}{% endfor %}": "so «loud»so «loud»",
     "{{ louds | join(', ') }}": "«L1», p, «L2»",
+    "{{ [1, loud] | join(0) }}{{ 5 | replace('5', loud) }}": "10so «loud»so «loud»",
     "{{ ', '.join(louds) }}": "«L1», p, «L2»",
     "{{ 'a b'.replace(' ', loud) }}": "aso «loud»b",
     "{{ louds | map('upper') | list | last }}": "«L2»",
@@ -94,6 +96,7 @@ LANGUAGE = {
 
 # Here the tags are only quoted, so the text is the same in plain Jinja.
 QUOTED = {
+    "{{ {'a': {'b': 1}} ~ '<% emphasize %>' }}": "{'a': {'b': 1}}<% emphasize %>",
     "{% raw %}<% emphasize %>{{ x }}<% endemphasize %>{% endraw %}": (
         "<% emphasize %>{{ x }}<% endemphasize %>"
     ),
@@ -156,12 +159,26 @@ def test_a_strength_may_stand_first_and_have_a_name(written: str) -> None:
     assert render(value, level="strong").spans == expected
 
 
-def test_an_undefined_strength_is_named() -> None:
+def test_arguments_are_those_before_the_block() -> None:
+    text = render("<% emphasize a, name=b %>{% set a = 0.001 %}{% set b = 'c' %}x<% endemphasize %>",
+                  a=0.5, b="d")  # fmt: skip
+    assert text.spans == (Span(0, 1, 0.5, "d"),)
+
+
+@pytest.mark.parametrize("argument", ["level", "name=level"])
+def test_an_undefined_argument_is_named(argument: str) -> None:
     with pytest.raises(jinja2.UndefinedError, match="'level' is undefined"):
-        render("<% emphasize level %>a<% endemphasize %>")
+        render(f"<% emphasize {argument} %>a<% endemphasize %>")
 
 
 BOLD = {
+    "Use **kwargs here. **Never guess.**": "Use **kwargs here. «Never guess.»",
+    "f(**a) + g(**b)": "f(**a) + g(**b)",
+    "**a **b** c**": "«a b c»",
+    "{**a**}": "{«a»}",
+    "**a\r\n\r\nb**": "**a\n\nb**",
+    "2**3**2": "2«3»2",
+    "**{{ x }}**{{ {'a': {'b': '**'}}.a.b }}**{{ x }}**": "«**v**»**«**v**»",
     "a **b** c": "a «b» c",
     "**{{ x }} is {{ 2 ** 3 }}** or ** not**": "«**v** is 8» or ** not**",
     "{% raw %}**x**{% endraw %}{{ x }}{# **x** #}": "**x****v**",
@@ -183,6 +200,14 @@ def test_bold_in_the_source_is_emphasis(source: str, trim: bool) -> None:
     assert not Environment().from_string("**b**").render().spans
 
 
+def test_bold_and_tags_are_not_sought_in_line_statements_and_comments() -> None:
+    environment = Environment(line_statement_prefix="#", line_comment_prefix="##")
+    source = "# set t = '<% emphasize %>'\n{{ t }} ## never <% emphasise %>\n<% emphasize %>a<% endemphasize %>"
+    assert bracketed(environment.from_string(source).render()) == "<% emphasize %> \n«a»"
+    with pytest.raises(EmphasisError, match="line_statement_prefix"):
+        Environment(bold=True, line_statement_prefix="#")
+
+
 def test_bold_keeps_its_white_space_whatever_is_trimmed() -> None:
     environment = Environment(bold=True, trim_blocks=True, lstrip_blocks=True)
     assert environment.from_string(" **a**\nb").render() == " a\nb"
@@ -192,8 +217,6 @@ def test_bold_that_crosses_a_block_is_an_error_with_its_line() -> None:
     with pytest.raises(jinja2.TemplateSyntaxError, match="endif") as caught:
         Environment(bold=True).from_string("\n{% if x %}**a{% endif %}b**")
     assert caught.value.lineno == 2
-    with pytest.raises(EmphasisError, match="line_statement_prefix"):
-        Environment(bold=True, line_statement_prefix="#")
 
 
 def test_a_folder_of_templates_comes_before_the_shipped_ones(tmp_path: Path) -> None:
@@ -315,6 +338,12 @@ def test_other_environments_are_left_alone() -> None:
         "'%s %d' % (loud, 7)",
         "'a %(x)s' % {'x': loud}",
         "[loud]",
+        "[loud] | string",
+        "[loud] | upper",
+        "[[loud]] | join",
+        "{'k': loud}.values()",
+        "{loud: 1}",
+        "loud % ()",
         "'<' ~ [loud]",
         "{'k': loud}",
     ],
@@ -453,6 +482,8 @@ def test_a_wrong_emphasis_names_template_and_line(
         ("\n<% emphasize %>{% if x %}\n<% endemphasize %>{% endif %}", 3, "'endemphasize'"),
         ("<% emphasize %>\n<% enddeemphasize %>", 2, "'enddeemphasize'"),
         ("\n<% emphasize beta=1 %>a<% endemphasize %>", 2, "not 'beta'"),
+        ("\n<% emphasize = 0.1 %>a<% endemphasize %>", 2, "unexpected '='"),
+        ("\n<% emphasize %}a<% emphasize %>b<% endemphasize %>", 2, "not closed by %>"),
         ("\n<% emphasize name='a' name='b' %>a<% endemphasize %>", 2, "got name twice"),
         ("\n<% emphasize 0.1 alpha=0.1 %>a<% endemphasize %>", 2, "got alpha twice"),
         ("\n<% emphasize name='a' 0.1 %>a<% endemphasize %>", 2, "takes a strength first"),
@@ -539,3 +570,27 @@ def test_threads_do_not_see_each_other() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(work, range(8))) == [work(thread) for thread in range(8)]
+
+
+def test_buffered_streams_keep_emphasis() -> None:
+    template = Environment().from_string("a{{ x }}b{% for i in range(4) %}{{ x }}{% endfor %}")
+    stream = template.stream(x=emphasize("x"))
+    stream.enable_buffering(3)
+    assert bracketed(SpanStr("").join(stream)) == "a«x»b«x»«x»«x»«x»"
+
+
+def test_an_overlay_leaves_its_environment_alone() -> None:
+    base = jinja2.Environment()
+    base.overlay(extensions=[EmphasizeExtension])
+    assert "emphasize" not in base.filters
+
+
+def test_a_list_that_holds_itself_is_printed() -> None:
+    values: list[Any] = ["a"]
+    values.append(values)
+    assert render("{{ values }}", values=values) == "['a', [...]]"
+
+
+def test_names_of_jinjas_own_objects_are_printed_as_ever() -> None:
+    source = "{% macro m() %}{% endmacro %}{{ m }}{{ self }}"
+    assert render(source) == ImmutableSandboxedEnvironment().from_string(source).render()
