@@ -44,7 +44,6 @@ VARIABLES: dict[str, Any] = {
 LANGUAGE = {
     "A <% emphasize %>B<% endemphasize %> C": "A «B» C",
     "A {% emphasize %}B{% endemphasize %} C": "A «B» C",
-    '{<% emphasize %>"k": {{ n }}<% endemphasize %>}': '{«"k": 7»}',
     "A <%- emphasize -%> B <%- endemphasize -%> C": "A«B»C",
     "<%emphasize%>{{ x }}<%endemphasize%>": "«ab cd»",
     "{% emphasize alpha=0.1, name='f' %}{{ n }}{% endemphasize %}": "«7»",
@@ -135,6 +134,12 @@ def test_text_is_that_of_plain_jinja(source: str) -> None:
     assert render(source, **VARIABLES) == expected
 
 
+def test_a_brace_before_a_tag_stays_a_brace() -> None:
+    for tag in ("emphasize", "deemphasize"):
+        text = render(f'{{<% {tag} %>"k": {{{{ 7 }}}}<% end{tag} %>}}')
+        assert bracketed(text) == '{«"k": 7»}'
+
+
 def test_spans_carry_their_arguments() -> None:
     text = render(
         "{% emphasize alpha=k / 10 name='outer' %}a{{ 'b' | emphasize(0.5, 'inner') }}"
@@ -202,8 +207,11 @@ def test_bold_in_the_source_is_emphasis(source: str, trim: bool) -> None:
 
 def test_bold_and_tags_are_not_sought_in_line_statements_and_comments() -> None:
     environment = Environment(line_statement_prefix="#", line_comment_prefix="##")
-    source = "# set t = '<% emphasize %>'\n{{ t }} ## never <% emphasise %>\n<% emphasize %>a<% endemphasize %>"
-    assert bracketed(environment.from_string(source).render()) == "<% emphasize %> \n«a»"
+    source = (
+        "# set t = '<% emphasize %>'\n{{ t }} ## never <% emphasise %>\n"
+        "<% emphasize %>a<% endemphasize %>"
+    )
+    assert bracketed(environment.from_string(source).render()) == "<% emphasize %>\n«a»"
     with pytest.raises(EmphasisError, match="line_statement_prefix"):
         Environment(bold=True, line_statement_prefix="#")
 
