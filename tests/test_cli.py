@@ -128,7 +128,7 @@ def bad(name: str, *arguments: str, message: str) -> object:
         bad("no profile", "--model", "{model}", message="has no head profile"),
         bad("unreadable profile", "--profile", "none.json", message="cannot be read"),
         bad("head out of range", "--profile", "{head}", message="has heads 0 to 7"),
-        bad("layer out of range", "--profile", "{layer}", message="has layers 0 to 3"),
+        bad("layer out of range", "--profile", "{layer}", message="has layers 0 to 4"),
         bad("another model's", "--profile", "{other}", message="belongs to gpt-j-6b"),
         bad("alpha 0", "--profile", "{alpha}", message="alpha is 0"),
         bad("only stop words", "--documents", "{stop}", *ASK, message="no words to search for"),
@@ -155,7 +155,7 @@ def test_bad_input_is_one_message_and_exit_status_2(
     (places["long"] / "minutes.txt").write_text("The treasurer of the Okonjo club. " * 400)
     for name, content in {
         "head": {"0": [8]},
-        "layer": {"4": [0]},
+        "layer": {"9": [0]},
         "other": {"heads": {"0": [0]}, "model": "EleutherAI/gpt-j-6b"},
         "alpha": {"heads": {"0": [0]}, "alpha": 0},
     }.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 
 from pasta_chains import demo
 from pasta_chains.demo import names
-from pasta_chains.demo.batches import FULL, IGNORED, encode, training_batches
+from pasta_chains.demo.batches import FULL, IGNORED, LENGTHS, encode, training_batches
+from pasta_chains.demo.filler import loosen
 from pasta_chains.demo.pipelines import demonstrate, langchain_chain, llama_index_engine
 from pasta_chains.demo.questions import (
     AGREEING,
@@ -61,6 +63,14 @@ def test_training_never_sees_held_out_phrasings() -> None:
             fact = world.fact(relation, "Tarn", "Bo")
             phrased = last[relation.key].format(e="Tarn", v="Bo").rstrip(".")
             assert (phrased in fact.sentence) == expected
+
+
+@given(st.integers(0, 10**6))
+def test_loosening_only_adds_words(seed: int) -> None:
+    pattern = "The keeper of {e} is {v}."
+    words = iter(loosen(pattern, Random(seed)).split(" "))
+    assert all(word in words for word in pattern.split(" "))  # each is found, in order
+    assert 0 < len(loosen(pattern, Random(seed)).split(" ")) - 6 <= 3
 
 
 def test_cases_are_what_their_group_says() -> None:
@@ -133,7 +143,15 @@ def test_batches_teach_the_next_token(embedded: SteeredModel) -> None:
         real = batch.targets != IGNORED
         assert batch.answers[real].any()
         assert not batch.answers[~real].any()
+        assert batch.ids.shape[1] in LENGTHS
         assert (batch.ids[:, 1:] == batch.targets[:, :-1])[real[:, 1:]].all()
+
+
+def test_a_run_that_was_cut_off_goes_on_with_other_readings(embedded: SteeredModel) -> None:
+    draw = partial(training_batches, embedded.tokenizer, steps=6, tokens=1024, seed=0)
+    whole, rest = list(draw()), list(draw(start=4))
+    assert (len(whole), len(rest)) == (6, 2)
+    assert not any(batch.ids.equal(other.ids) for batch in rest for other in whole)
 
 
 def write(folder: Path, **files: str) -> Path:

@@ -15,12 +15,15 @@ from .tasks import Conversation, draw_conversation
 from .tokenizer import ASSISTANT, SYSTEM, USER
 from .world import Difficulty, World
 
-LENGTHS = (128, 192, 256, 384, 512, 640)
+LENGTHS = (128, 192, 256, 384, 512, 640, 768)
 """Sequence lengths of batches, so that a compiled model sees few shapes."""
 
 EASY = Difficulty((1, 2), (1, 1), 3)
-MEDIUM = Difficulty((2, 4), (1, 2), 6)
-FULL = Difficulty((2, 8), (1, 4), 8)
+MEDIUM = Difficulty((2, 4), (1, 2), 8)
+FULL = Difficulty((2, 8), (1, 4), 12)
+
+LOOSENED = 0.1
+"""Share of statements and questions with meaningless words between their own."""
 
 IGNORED = -100
 """Target that the loss passes over."""
@@ -75,31 +78,32 @@ def _pieces(conversation: Conversation, chat: bool) -> Iterator[tuple[str, bool]
 
 
 def training_batches(
-    tokenizer: PreTrainedTokenizerFast, *, steps: int, tokens: int, seed: int
+    tokenizer: PreTrainedTokenizerFast, *, steps: int, tokens: int, seed: int, start: int = 0
 ) -> Iterator[Batch]:
-    """Batches of about `tokens` tokens that grow from one fact to whole readings."""
-    rng = Random(seed)
-    world = World(rng)
+    """Batches of about `tokens` tokens that grow from one fact to whole readings.
+
+    Those from step `start` on, with other readings than a run that was not cut off would see.
+    """
+    rng = Random(seed + start)
+    world = World(rng, loosened=LOOSENED)
     waiting: dict[int, list[tuple[list[int], list[bool]]]] = defaultdict(list)
-    step = 0
+    step = start
     while step < steps:
         conversation = draw_conversation(world, _difficulty(step / steps, rng))
-        row = encode(conversation, tokenizer, chat=rng.random() < 0.7)
-        length = next((n for n in LENGTHS if len(row[0]) <= n + 1), None)
-        if length is None:
-            continue
-        waiting[length].append(row)
+        ids, produced = encode(conversation, tokenizer, chat=rng.random() < 0.7)
+        length = next((n for n in LENGTHS if len(ids) <= n + 1), LENGTHS[-1])
+        waiting[length].append((ids[: length + 1], produced[: length + 1]))
         if len(waiting[length]) * length >= tokens:
             step += 1
             yield _batch(waiting.pop(length), length, tokenizer.pad_token_id)
 
 
 def _difficulty(progress: float, rng: Random) -> Difficulty:
-    if progress < 0.08:
+    if progress < 0.0625:
         return EASY
-    if progress < 0.22:
-        return rng.choice((EASY, MEDIUM, MEDIUM))
-    return rng.choices((EASY, MEDIUM, FULL), (1, 2, 5))[0]
+    if progress < 0.375:
+        return rng.choices((EASY, MEDIUM), (1, 4))[0]
+    return rng.choices((MEDIUM, FULL), (1, 4))[0]
 
 
 def _batch(rows: list[tuple[list[int], list[bool]]], length: int, pad: int) -> Batch:

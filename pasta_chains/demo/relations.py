@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from . import names
+from .filler import WORDS
 
 
 @dataclass(frozen=True)
@@ -77,99 +78,130 @@ _FIXED = (
     Relation(
         "capital", "place", "place",
         ("The capital of {e} is {v}.", "{v} is the capital of {e}.", "{e} has a capital, {v}.",
-         "{e} is governed from its capital, {v}.", "In {e}, the capital is {v}."),
+         "{e} is governed from its capital, {v}.", "The capital city of {e} is {v}.",
+         "{v} has long been the capital of {e}.", "In {e}, the capital is {v}."),
         ("What is the capital of {e}?", "Which city is the capital of {e}?",
-         "Name the capital of {e}.", "Which town is the capital of {e}?"),
+         "Name the capital of {e}.", "What city is the capital of {e}?",
+         "Where is {e} governed from?", "Which is the capital city of {e}?",
+         "Which town is the capital of {e}?"),
     ),
     Relation(
         "born", "person", "place",
         ("{e} was born in {v}.", "{e} comes from {v}.", "{v} is the birthplace of {e}.",
-         "{e} was born and raised in {v}.", "The birthplace of {e} is {v}."),
-        ("Where was {e} born?", "In which town was {e} born?",
-         "What is the birthplace of {e}?", "Where does {e} come from?"),
+         "{e} was born and raised in {v}.", "{e} is a native of {v}.",
+         "{v} is where {e} was born.", "{e} grew up in {v}.", "The birthplace of {e} is {v}."),
+        ("Where was {e} born?", "In which town was {e} born?", "What is the birthplace of {e}?",
+         "In what place was {e} born?", "What town is {e} from?", "Which town was {e} born in?",
+         "Where does {e} come from?"),
     ),
     Relation(
         "birth year", "person", "year",
-        ("{e} was born in {v}.", "The year of birth of {e} is {v}.",
-         "{e} was born in the year {v}."),
-        ("When was {e} born?", "In which year was {e} born?",
-         "What is the birth year of {e}?", "What year was {e} born in?"),
+        ("{e} was born in {v}.", "The year of birth of {e} is {v}.", "In {v}, {e} was born.",
+         "{e} has a year of birth: {v}.", "{e} was born in the year {v}."),
+        ("When was {e} born?", "In which year was {e} born?", "What is the birth year of {e}?",
+         "What is the year of birth of {e}?", "Which year was {e} born in?",
+         "What year was {e} born in?"),
     ),
     Relation(
         "profession", "person", "profession",
         ("{e} works as a {v}.", "{e} is a {v}.", "{e} earns a living as a {v}.",
-         "By profession {e} is a {v}.", "For a living {e} works as a {v}."),
+         "By profession {e} is a {v}.", "The profession of {e} is {v}.",
+         "The job of {e} is that of a {v}.", "As a {v}, {e} makes a living.",
+         "For a living {e} works as a {v}."),
         ("What is the profession of {e}?", "What does {e} do for a living?",
-         "What is the job of {e}?", "As what does {e} work?"),
+         "What is the job of {e}?", "What work does {e} do?", "What kind of work does {e} do?",
+         "What is {e} by profession?", "As what does {e} work?"),
     ),
     Relation(
         "home", "person", "place",
         ("{e} lives in {v}.", "{e} has a house in {v}.", "The home of {e} is in {v}.",
-         "{v} is where {e} lives.", "The house of {e} is in {v}."),
+         "{v} is where {e} lives.", "{e} makes a home in {v}.", "{v} is home to {e}.",
+         "{e} has lived in {v} for years.", "The house of {e} is in {v}."),
         ("Where does {e} live?", "In which town does {e} live?", "Where is the home of {e}?",
-         "What town does {e} live in?"),
+         "In what place does {e} live?", "Where has {e} lived for years?",
+         "Which town is home to {e}?", "What town does {e} live in?"),
     ),
     Relation(
         "location", "landmark", "place",
         ("{e} is in {v}.", "{e} stands in {v}.", "{e} is located in {v}.",
-         "You will find {e} in {v}.", "{e} can be found in {v}."),
+         "You will find {e} in {v}.", "{v} is home to {e}.", "In {v} stands {e}.",
+         "{e} lies in {v}.", "{e} can be found in {v}."),
         ("Where is {e}?", "In which town is {e}?", "Where can {e} be found?",
+         "What town is {e} in?", "Where will you find {e}?", "Where is {e} located?",
          "Where does {e} stand?"),
     ),
     Relation(
         "opened", "landmark", "year",
         ("{e} opened in {v}.", "{e} has been open since {v}.", "{e} opened its doors in {v}.",
-         "{e} was opened to the public in {v}.", "{e} first opened in {v}."),
+         "{e} was opened to the public in {v}.", "In {v}, {e} opened.",
+         "{v} was the year when {e} opened.", "{e} was opened in {v}.", "{e} first opened in {v}."),
         ("When did {e} open?", "In which year did {e} open?", "Since when has {e} been open?",
+         "In what year was {e} opened?", "When was {e} opened?", "Which year did {e} open in?",
          "What year did {e} open in?"),
     ),
     Relation(
         "material", "landmark", "material",
         ("{e} is made of {v}.", "{e} was built from {v}.", "The builders of {e} used {v}.",
-         "{e} has walls of {v}.", "{e} was made of {v}."),
-        ("What is {e} made of?", "What was used to build {e}?",
-         "Which material is {e} made of?", "From what was {e} built?"),
+         "{e} has walls of {v}.", "{e} is built of {v}.", "{v} was used to build {e}.",
+         "{e} consists of {v}.", "{e} was made of {v}."),
+        ("What is {e} made of?", "What was used to build {e}?", "Which material is {e} made of?",
+         "Of what is {e} built?", "What material was used for {e}?",
+         "What are the walls of {e} made of?", "From what was {e} built?"),
     ),
     Relation(
         "color", "landmark", "color",
         ("{e} is painted {v}.", "The color of {e} is {v}.", "{e} has a color: {v}.",
+         "{e} is {v} in color.", "{v} is the color of {e}.", "They painted {e} {v}.",
          "The walls of {e} are painted {v}."),
         ("What color is {e}?", "What is the color of {e}?", "Which color is {e} painted?",
-         "In what color is {e} painted?"),
+         "What color are the walls of {e}?", "What color did they paint {e}?",
+         "What is the color on {e}?", "In what color is {e} painted?"),
     ),
     Relation(
         "headquarters", "company", "place",
         ("{e} is based in {v}.", "The headquarters of {e} are in {v}.",
-         "{e} has its main office in {v}.", "The main office of {e} is in {v}."),
+         "{e} has its main office in {v}.", "{v} is where {e} is based.",
+         "{e} has headquarters in {v}.", "{e} operates from {v}.",
+         "The main office of {e} is in {v}."),
         ("Where is {e} based?", "Where are the headquarters of {e}?",
-         "Where does {e} have its main office?", "In which town is {e} based?"),
+         "Where does {e} have its main office?", "In what town are the headquarters of {e}?",
+         "Which town is {e} based in?", "What is the home town of {e}?",
+         "In which town is {e} based?"),
     ),
     Relation(
         "product", "company", "thing",
         ("{e} makes {v}.", "{e} sells {v}.", "The main product of {e} is {v}.",
-         "{e} is known for its {v}.", "{e} makes and sells {v}."),
+         "{e} is known for its {v}.", "{e} produces {v}.", "{v} is the main product of {e}.",
+         "What {e} sells is {v}.", "{e} makes and sells {v}."),
         ("What does {e} make?", "What does {e} sell?", "What is the main product of {e}?",
+         "What product does {e} sell?", "What is {e} known for?", "What does {e} produce?",
          "What is it that {e} makes?"),
     ),
     Relation(
         "leader", "company", "person",
         ("{e} is led by {v}.", "{v} leads {e}.", "The head of {e} is {v}.",
-         "The director of {e} is {v}.", "In charge of {e} is {v}.", "{e} is now led by {v}."),
+         "The director of {e} is {v}.", "In charge of {e} is {v}.", "{v} is in charge of {e}.",
+         "{v} is the head of {e}.", "The leader of {e} is {v}.", "{e} is now led by {v}."),
         ("Who leads {e}?", "Who is the head of {e}?", "Who is in charge of {e}?",
+         "Who is the leader of {e}?", "Who is the director of {e}?", "Which person leads {e}?",
          "By whom is {e} led?"),
     ),
     Relation(
         "marriage", "person", "person",
         ("{e} is married to {v}.", "{e} married {v}.", "{e} has been married to {v}.",
+         "{v} is married to {e}.", "{v} is the spouse of {e}.", "{e} took {v} as a spouse.",
          "The spouse of {e} is {v}."),
         ("Who is married to {e}?", "Whom did {e} marry?", "Who is the spouse of {e}?",
+         "Who did {e} marry?", "Name the spouse of {e}.", "Who is the husband or wife of {e}?",
          "To whom is {e} married?"),
     ),
     Relation(
         "opening time", "landmark", "time",
         ("{e} opens at {v}.", "The doors of {e} open at {v}.", "{e} is open from {v}.",
+         "At {v}, {e} opens.", "{e} opens its doors at {v}.", "The opening time of {e} is {v}.",
          "Every day {e} opens at {v}."),
         ("At what time does {e} open?", "When do the doors of {e} open?", "When does {e} open?",
+         "What time does {e} open?", "When is {e} open?", "What is the opening time of {e}?",
          "From what time is {e} open?"),
     ),
 )  # fmt: skip
@@ -222,11 +254,17 @@ def _noun_relation(noun: str, entity: str, value: str) -> Relation:
          f"{{e}} has {{v}} as its {noun}.", f"{{e}} has a {noun}: {{v}}.",
          f"The {noun} of {{e}} was {{v}}.", f"As its {noun}, {{e}} has {{v}}.",
          f"The {noun} that {{e}} has is {{v}}.", f"The {noun} of {{e}} is said to be {{v}}.",
-         f"In {{e}}, the {noun} is {{v}}.", f"For {{e}}, the {noun} is {{v}}."),
+         f"In {{e}}, the {noun} is {{v}}.", f"{{v}} was the {noun} of {{e}}.",
+         f"{{v}} is known as the {noun} of {{e}}.", f"{{e}} and its {noun}: {{v}}.",
+         f"{{e}} calls {{v}} its {noun}.", f"{{e}} had a {noun}, {{v}}.",
+         f"For {{e}}, the {noun} is {{v}}."),
         (f"{word} is the {noun} of {{e}}?", f"Name the {noun} of {{e}}.",
          f"{word} does {{e}} have as its {noun}?", f"Tell me the {noun} of {{e}}.",
          f"{word} was the {noun} of {{e}}?", f"What do we know of the {noun} of {{e}}?",
-         f"Do you know the {noun} of {{e}}?",
+         f"Do you know the {noun} of {{e}}?", f"{word} is known as the {noun} of {{e}}?",
+         f"{word} is the {noun} in {{e}}?", f"{{e}} has a {noun}. {word} is it?",
+         f"In {{e}}, {word.lower()} is the {noun}?", f"I want to know the {noun} of {{e}}.",
+         f"Which {noun} does {{e}} have?",
          f"Can you say {word.lower()} the {noun} of {{e}} is?"),
     )  # fmt: skip
 
@@ -237,20 +275,23 @@ def _verb_relation(past: str, participle: str, entity: str) -> Relation:
         (f"{{e}} was {participle} by {{v}}.", f"{{v}} {past} {{e}}.",
          f"{{e}} had been {participle} by {{v}}.", f"The one who {past} {{e}} was {{v}}.",
          f"{{e}} is said to have been {participle} by {{v}}.",
+         f"{{v}} is the one who {past} {{e}}.", f"It was {{v}} who {past} {{e}}.",
+         f"Those who know say that {{e}} was {participle} by {{v}}.",
          f"{{e}} was once {participle} by {{v}}."),
         (f"Who {past} {{e}}?", f"By whom was {{e}} {participle}?",
          f"Which person {past} {{e}}?", f"Who was it that {past} {{e}}?",
          f"Tell me who {past} {{e}}.", f"Do you know who {past} {{e}}?",
+         f"Who has {participle} {{e}}?", f"Name the one who {past} {{e}}.",
+         f"Who was the person who {past} {{e}}?", f"Who is said to have {participle} {{e}}?",
          f"{{e}} was {participle} by whom?"),
     )  # fmt: skip
 
 
 def _loose_relation(rng: Random, noun: str, entity: str, value: str) -> Relation:
     """A statement of random words, in which only the words of the question find the value."""
-    words = [*names.ADJECTIVES, *names.NOUNS, "the", "a", "of", "in", "with", "and", "has", "is"]
 
     def some() -> str:
-        return " ".join(rng.choice(words) for _ in range(rng.randint(1, 3)))
+        return " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, 3)))
 
     known = ["{e}", noun]
     rng.shuffle(known)
@@ -294,55 +335,3 @@ def _split_verb(pair: str) -> tuple[str, str]:
     words = pair.split()
     half = len(words) // 2
     return " ".join(words[:half]), " ".join(words[half:])
-
-
-FILLERS = (
-    "It is a quiet {a} place.", "Visitors often ask about the {n}.", "The {a} {n} is well known.",
-    "Nobody remembers the {a} {n}.", "There is a {a} {n} nearby.", "The weather is often {a}.",
-    "Many people like the {n}.", "The {n} is {a}.", "A {a} {n} can be seen from the road.",
-    "Some say that the {n} was once {a}.", "The story of the {n} is long.",
-    "Every {n} has its {n2}.", "People talk about the {a} {n} and the {n2}.",
-    "The {n} lies behind the {n2}.", "This has been so for many years.",
-    "Little else is known about it.", "{p} tells the story of the {n}.",
-    "{p} once saw a {a} {n}.", "Guests like the {a} {n2} best.",
-)  # fmt: skip
-
-_BEFORE = (
-    "According to the {a} {n}, ", "As of last {season}, ", "In those days, ", "Today, ",
-    "As everyone knows, ", "For a long time now, ", "The {n} says that ", "{p} says that ",
-    "Near the {n}, people say that ", "After the {a} {season}, ", "Since {y}, ", "Again, ",
-    "The {a} guide says: ", "It is written that ", "Most people think that ", "In truth, ",
-)  # fmt: skip
-_AFTER = (
-    ", as far as anyone knows", " these days", ", said {p}", " since {y}", " again",
-    ", and the {n} knows it", ", not far from the {a} {n}", ", like the {n}", " until {season}",
-    ", for better or worse", ", which is {a}", " with a {a} {n}", ", in spite of the {n2}",
-)  # fmt: skip
-_SEASONS = ("spring", "summer", "autumn", "winter")
-
-
-def filler(rng: Random, *, held_out: bool) -> str:
-    """A sentence that answers no question."""
-    return _fill(rng.choice(FILLERS), rng, held_out)
-
-
-def decorate(sentence: str, rng: Random, *, held_out: bool) -> str:
-    """Put words around a statement that change nothing."""
-    if rng.random() < 0.12:
-        before = _fill(rng.choice(_BEFORE), rng, held_out)
-        common = sentence.startswith(("The ", "It ", "In ", "For ", "From ", "By ", "You ", "As "))
-        sentence = before + (sentence[0].lower() + sentence[1:] if common else sentence)
-    if rng.random() < 0.1:
-        sentence = sentence.removesuffix(".") + _fill(rng.choice(_AFTER), rng, held_out) + "."
-    return sentence
-
-
-def _fill(pattern: str, rng: Random, held_out: bool) -> str:
-    return pattern.format(
-        a=rng.choice(names.ADJECTIVES),
-        n=rng.choice(names.NOUNS),
-        n2=rng.choice(names.NOUNS),
-        p=names.person(rng, held_out=held_out),
-        y=names.year(rng),
-        season=rng.choice(_SEASONS),
-    )

@@ -17,12 +17,19 @@ import torch
 import typer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
-from transformers import AttentionInterface, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AttentionInterface,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from .batches import IGNORED, Batch, training_batches
 from .tokenizer import train_tokenizer
 
 CONTEXT = 768
+
+_ROWS = 256
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -31,7 +38,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         vocab_size=len(tokenizer),
         hidden_size=256,
         intermediate_size=512,
-        num_hidden_layers=4,
+        num_hidden_layers=5,
         num_attention_heads=8,
         num_key_value_heads=4,
         max_position_embeddings=CONTEXT,
@@ -49,15 +56,31 @@ def training_attention(
     """Causal attention in plain bfloat16 matrix products.
 
     On CPUs the backward pass of the fused kernel takes five times as long at these lengths.
-    Padding is on the right, so the causal mask hides it.
+    Padding is on the right, so the causal mask hides it. Some queries at a time, so that none is
+    multiplied with all the keys that come after it.
     """
     groups, length = query.shape[1] // key.shape[1], query.shape[2]
     query = (query * kwargs["scaling"]).to(torch.bfloat16)
     key = key.to(torch.bfloat16).repeat_interleave(groups, 1)
     value = value.to(torch.bfloat16).repeat_interleave(groups, 1)
     future = torch.full((length, length), -1e4, dtype=query.dtype, device=query.device).triu(1)
-    share = torch._softmax(query @ key.transpose(-1, -2) + future, -1, False)
-    return (share @ value).transpose(1, 2).contiguous(), None
+    read = []
+    for start in range(0, length, _ROWS):
+        rows, seen = slice(start, start + _ROWS), slice(0, start + _ROWS)
+        scores = query[:, :, rows] @ key[:, :, seen].transpose(-1, -2) + future[rows, seen]
+        read.append(torch._softmax(scores, -1, False) @ value[:, :, seen])
+    return torch.cat(read, 2).transpose(1, 2).contiguous(), None
+
+
+def _compiled(model: LlamaForCausalLM) -> Any:
+    """The layers of a model, compiled for the machine at hand."""
+    if torch.cuda.is_available():
+        nn.Module.cuda(model)  # transformers wraps it in a way that loses its type
+    else:
+        AttentionInterface.register("training", training_attention)
+        model.set_attn_implementation("training")
+    torch._dynamo.config.recompile_limit = 32
+    return torch.compile(model.model, dynamic=False)
 
 
 class _Stream(IterableDataset[Batch]):
@@ -83,9 +106,19 @@ def _optimizers(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     ]
 
 
-def _rate_factor(step: int, steps: int) -> float:
-    """Warm up over 100 steps, stay, and fall to zero over the last 45 %."""
-    return min(1.0, (step + 1) / 100, (steps - step) / (0.45 * steps))
+def _rate_factor(progress: float, taken: int) -> float:
+    """Warm up over 100 steps, stay, and fall to zero over the last 47 %."""
+    return min(1.0, (taken + 1) / 100, (1 - progress) / 0.47)
+
+
+def _other_weight(progress: float) -> float:
+    """Weight of all text that is not an answer; most of it cannot be foretold.
+
+    It is what makes copying begin; from then on it is noise.
+    """
+    if progress < 0.075:
+        return 0.5
+    return 0.05 if progress < 0.375 else 0.0
 
 
 def _loss(
@@ -98,34 +131,43 @@ def _loss(
     device = model.device
     with torch.autocast(device.type, dtype=torch.bfloat16):
         hidden = decoder(input_ids=batch.ids.to(device), use_cache=False).last_hidden_state
-        learned = batch.targets != IGNORED
+        learned = batch.targets != IGNORED if other else batch.answers
         logits = model.lm_head(hidden[learned.to(device)]).float()
     wanted = batch.targets[learned].to(device)
     answers = batch.answers[learned].to(device)
     losses = nn.functional.cross_entropy(logits, wanted, reduction="none")
     hits = (logits.argmax(-1) == wanted)[answers].float().mean()
-    return losses[answers].mean() + other * losses[~answers].mean(), hits
+    loss = losses[answers].mean()
+    return loss + other * losses[~answers].mean() if other else loss, hits
+
+
+def _learn(model: nn.Module, optimizers: list[torch.optim.Optimizer], loss: Tensor) -> None:
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the model.")],
-    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 3700,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 7600,
     tokens: Annotated[int, typer.Option(help="Tokens per step.")] = 6144,
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
     seed: Annotated[int, typer.Option(help="Of world, weights and order.")] = 0,
+    start: Annotated[int, typer.Option(help="Go on from the model in --out, at this step.")] = 0,
 ) -> None:
     """Train the tokenizer and the model, and save both."""
     torch.manual_seed(seed)
-    tokenizer = train_tokenizer(context=CONTEXT, seed=seed)
-    model = build_model(tokenizer)
-    if torch.cuda.is_available():
-        nn.Module.cuda(model)  # transformers wraps it in a way that loses its type
+    if start:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(out)
+        model = LlamaForCausalLM.from_pretrained(out)
     else:
-        AttentionInterface.register("training", training_attention)
-        model.set_attn_implementation("training")
-    torch._dynamo.config.recompile_limit = 32
-    decoder = torch.compile(model.model, dynamic=False)
-    stream = _Stream(tokenizer=tokenizer, steps=steps, tokens=tokens, seed=seed + 1)
+        tokenizer = train_tokenizer(context=CONTEXT, seed=seed)
+        model = build_model(tokenizer)
+    model.train()
+    decoder = _compiled(model)
+    stream = _Stream(tokenizer=tokenizer, steps=steps, tokens=tokens, seed=seed + 1, start=start)
     loader: Iterator[Batch] = iter(
         DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=16)
     )
@@ -133,17 +175,12 @@ def train(
     started = time.time()
     losses: list[float] = []
     right: list[float] = []
-    for step, batch in enumerate(loader):
+    for step, batch in enumerate(loader, start):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate * _rate_factor(step, steps)
-        # Most other text cannot be foretold: once copying has begun it is noise.
-        loss, hits = _loss(model, decoder, batch, other=0.5 if step < 0.12 * steps else 0.05)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+                group["lr"] = rate * _rate_factor(step / steps, step - start)
+        loss, hits = _loss(model, decoder, batch, other=_other_weight(step / steps))
+        _learn(model, optimizers, loss)
         losses.append(loss.item())
         right.append(hits.item())
         if not math.isfinite(losses[-1]):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from random import Random
 
-from .relations import Relation, decorate, draw_relation, entity_of, filler, value_of
+from .filler import decorate, filler, loosen
+from .relations import Relation, draw_relation, entity_of, value_of
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,13 @@ class World:
         rng: Where all chance comes from; equal seeds draw equal worlds.
         held_out: Draw names from the space that training never uses.
         new_phrasings: Share of statements and questions phrased in the held-out way.
+        loosened: Share of statements and questions with meaningless words between their own.
     """
 
     rng: Random
     held_out: bool = False
     new_phrasings: float = 0.0
+    loosened: float = 0.0
     _subjects: list[tuple[str, str]] = field(default_factory=list)
 
     def reading(self, difficulty: Difficulty) -> Reading:
@@ -97,13 +100,15 @@ class World:
         rng = self.rng
         if value is None:
             value = value_of(relation.value, rng, held_out=self.held_out)
-        sentence = relation.phrase("statements", rng, held_out=self._new_phrasing())
+        sentence = self._phrase(relation, "statements")
         sentence = _sentence(sentence.format(e=entity, v=value))
         sentence = _sentence(decorate(sentence, rng, held_out=self.held_out))
         return Fact(relation, entity, value, sentence)
 
-    def _new_phrasing(self) -> bool:
-        return self.rng.random() < self.new_phrasings
+    def _phrase(self, relation: Relation, kind: str) -> str:
+        rng = self.rng
+        pattern = relation.phrase(kind, rng, held_out=rng.random() < self.new_phrasings)
+        return loosen(pattern, rng) if rng.random() < self.loosened else pattern
 
     def _documents(self, difficulty: Difficulty) -> list[list[Fact | str]]:
         rng = self.rng
@@ -161,8 +166,8 @@ class World:
         asked = rng.sample(sorted(by_topic), min(len(by_topic), difficulty.questions))
         conflicting = [topic for topic, found in by_topic.items() if len(found) > 1]
         asked = conflicting + [topic for topic in asked if topic not in conflicting]
-        most = 1 if rng.random() < 0.2 else difficulty.questions
-        asked = asked[: rng.randint(1, most)]
+        if rng.random() < 0.2:
+            asked = asked[:1]
         questions = [self._ask(by_topic[topic][0][1], tuple(by_topic[topic])) for topic in asked]
         questions = [
             self._unanswerable(facts) if rng.random() < difficulty.unanswerable else question
@@ -172,7 +177,7 @@ class World:
         return questions
 
     def _ask(self, fact: Fact, answers: tuple[tuple[int, Fact], ...]) -> Question:
-        text = fact.relation.phrase("questions", self.rng, held_out=self._new_phrasing())
+        text = self._phrase(fact.relation, "questions")
         return Question(_sentence(text.format(e=fact.entity)), answers)
 
     def _unanswerable(self, facts: list[tuple[int, Fact]]) -> Question:
