@@ -144,7 +144,7 @@ def emphasis_class(base: type[T], ours: type[T]) -> type[T]:
 
 
 def _noticed(value: Any) -> Any:
-    """The value; with a warning if it is a list or dict, which print what they hold without spans."""
+    """The value; with a warning if it is a list or dict, which print without spans."""
     if not isinstance(value, str) and carries_emphasis(value):
         warn_dropped(f"printing a {type(value).__name__}")
     return value

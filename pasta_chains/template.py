@@ -148,7 +148,11 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if operator == "+":
-            if isinstance(left, str) and isinstance(right, str) and span_count(left) + span_count(right):
+            if (
+                isinstance(left, str)
+                and isinstance(right, str)
+                and span_count(left) + span_count(right)
+            ):
                 left, right = (SpanMarkup(x) if type(x) is Markup else x for x in (left, right))
         elif isinstance(left, str) and not isinstance(left, SpanStr) and carries_emphasis(right):
             warn_dropped("the % operator")
@@ -158,7 +162,11 @@ class Environment(ImmutableSandboxedEnvironment):
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         # A plain string cannot take in emphasized pieces, as in {{ ", ".join(documents) }}.
         owner = getattr(obj, "__self__", None)
-        if isinstance(owner, str) and type(owner) in (str, Markup) and obj.__name__ in ("join", "replace"):
+        if (
+            isinstance(owner, str)
+            and type(owner) in (str, Markup)
+            and obj.__name__ in ("join", "replace")
+        ):
             kind = SpanStr if type(owner) is str else SpanMarkup
             obj = getattr(kind(owner), obj.__name__)
         return super().call(context, obj, *args, **kwargs)

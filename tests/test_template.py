@@ -165,8 +165,8 @@ def test_a_strength_may_stand_first_and_have_a_name(written: str) -> None:
 
 
 def test_arguments_are_those_before_the_block() -> None:
-    text = render("<% emphasize a, name=b %>{% set a = 0.001 %}{% set b = 'c' %}x<% endemphasize %>",
-                  a=0.5, b="d")  # fmt: skip
+    body = "{% set a = 0.001 %}{% set b = 'c' %}x"
+    text = render(f"<% emphasize a, name=b %>{body}<% endemphasize %>", a=0.5, b="d")
     assert text.spans == (Span(0, 1, 0.5, "d"),)
 
 
