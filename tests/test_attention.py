@@ -36,7 +36,8 @@ def steered(request: pytest.FixtureRequest) -> SteeredModel:
     if request.param == "embedded":
         return SteeredModel.from_pretrained(demo.MODEL)
     profile = HeadProfile({0: [2], 1: [0, 3], 2: [0, 1, 2, 3]}, alpha=0.02)
-    return SteeredModel(tiny.llama(), tiny.tokenizer(), profile)
+    # Logits of a few units, so that float32 itself errs by less than 1e-5.
+    return SteeredModel(tiny.llama(initializer_range=0.15), tiny.tokenizer(), profile)
 
 
 def expected_bias(steered: SteeredModel, text: SpanStr) -> tuple[list[int], list[float]]:
@@ -52,8 +53,8 @@ def expected_bias(steered: SteeredModel, text: SpanStr) -> tuple[list[int], list
 def assert_equal_oracle(steered: SteeredModel, texts: list[SpanStr]) -> None:
     """Compare prefill and every decode step of one batch with the oracle, row by row.
 
-    The tolerance of 1e-5 is relative to the largest logit: these models' logits reach 25, where
-    the unsteered `sdpa` and eager attention of transformers differ by 1.5e-5 in float32.
+    The tolerance is 1e-5 for the tiny model. The embedded model's logits reach 25, where float32
+    itself errs more: there it is 2e-6 of the largest logit.
     """
     assert steered.profile
     inputs = steered.inputs(texts)
@@ -75,7 +76,7 @@ def assert_equal_oracle(steered: SteeredModel, texts: list[SpanStr]) -> None:
             **inputs, position_ids=(inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
         ).logits
     for number, (row, wanted) in enumerate(zip(rows, oracles, strict=True)):
-        limit = 1e-5 * wanted.abs().max()
+        limit = max(1e-5, 2e-6 * wanted.abs().max().item()) if steered.name else 1e-5
         assert (found[number] - wanted[len(row) - 1 : -1]).abs().max() < limit
         assert (prefill[number, width - len(row) :] - wanted[: len(row)]).abs().max() < limit
 
@@ -110,7 +111,7 @@ def test_the_oracle_tells_steered_from_plain(steered: SteeredModel) -> None:
 
 
 def test_without_emphasis_every_bit_is_the_unsteered_models(steered: SteeredModel) -> None:
-    reference = tiny.llama() if steered.name == "" else None
+    reference = tiny.llama(initializer_range=0.15) if steered.name == "" else None
     for prompt in (TEXT, SpanStr(TEXT, [Span(0, 61, alpha=1.0)]), SpanStr(TEXT)):
         inputs = steered.inputs(prompt)
         assert set(inputs) == {"input_ids", "attention_mask"}

@@ -75,7 +75,7 @@ def metaspace_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def llama(seed: int = 0, context: int = 256, **config: int) -> LlamaForCausalLM:
+def llama(seed: int = 0, context: int = 256, **config: float) -> LlamaForCausalLM:
     """A grouped-query Llama with 3 layers, 4 query heads and 2 key-value heads."""
     torch.manual_seed(seed)
     arguments = {
@@ -85,6 +85,7 @@ def llama(seed: int = 0, context: int = 256, **config: int) -> LlamaForCausalLM:
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
+        "initializer_range": 0.3,  # sharp attention, so that steering visibly moves the logits
     }
     made = LlamaForCausalLM(
         LlamaConfig(
@@ -93,7 +94,6 @@ def llama(seed: int = 0, context: int = 256, **config: int) -> LlamaForCausalLM:
             bos_token_id=1,
             eos_token_id=2,
             pad_token_id=0,
-            initializer_range=0.3,  # sharp attention, so that steering visibly moves the logits
         )
     )
     return made.eval()
