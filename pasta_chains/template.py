@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from traceback import walk_tb
@@ -138,8 +139,6 @@ class Environment(ImmutableSandboxedEnvironment):
         folders = [templates] if isinstance(templates, str | Path) else list(templates)
         if folders and "loader" in options:
             raise EmphasisError("Pass templates or a loader, not both.")
-        if bold and options.get("line_statement_prefix") is not None:
-            raise EmphasisError("bold cannot be combined with line_statement_prefix.")
         self.bold = bold
         options.setdefault("undefined", jinja2.StrictUndefined)
         options.setdefault("loader", _loader(folders))
@@ -195,11 +194,12 @@ def template_source(path: str | Path) -> str:
 
     Raises:
         jinja2.TemplateNotFound: There is neither.
+        DocumentError: The file is not UTF-8 text.
     """
-    if Path(path).is_file():
-        return Path(path).read_text(encoding="utf-8")
-    loader = jinja2.FileSystemLoader(shipped_templates())
-    return loader.get_source(_default_environment(), str(path))[0]
+    environment, name = _environment_of(path)
+    assert environment.loader is not None  # every Environment has one
+    with _explained(path):
+        return environment.loader.get_source(environment, name)[0]
 
 
 def load_template(path: str | Path, *, bold: bool = False) -> jinja2.Template:
@@ -209,16 +209,32 @@ def load_template(path: str | Path, *, bold: bool = False) -> jinja2.Template:
         jinja2.TemplateError: There is neither, or the template is wrong.
         DocumentError: The file is not UTF-8 text.
     """
+    environment, name = _environment_of(path, bold=bold)
+    with _explained(path):
+        return environment.get_template(name)
+
+
+def _environment_of(path: str | Path, *, bold: bool = False) -> tuple[Environment, str]:
+    """An environment that has a template file or a shipped template, and its name there."""
     file = Path(path)
+    if file.is_file():
+        return Environment(file.parent, bold=bold), file.name
+    return Environment(bold=bold), str(path)
+
+
+@contextmanager
+def _explained(path: str | Path) -> Iterator[None]:
     try:
-        if file.is_file():
-            return Environment(file.parent, bold=bold).get_template(file.name)
-        return Environment(bold=bold).get_template(str(path))
+        yield
     except UnicodeDecodeError as error:
         raise DocumentError(f"The template {path} is not UTF-8 text: {error}") from error
     except jinja2.TemplateNotFound as error:
+        root = shipped_templates()
+        names = sorted(found.relative_to(root).as_posix() for found in root.rglob("*.jinja"))
         raise jinja2.TemplateNotFound(
-            str(path), f"There is no template file {path}, and no shipped template of that name."
+            str(path),
+            f"There is no template file {path}, and no shipped template of that name. "
+            f"Those are: {', '.join(names)}.",
         ) from error
 
 

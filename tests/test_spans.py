@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from marked import innermost
 
 from pasta_chains.errors import EmphasisDroppedWarning, EmphasisError
 from pasta_chains.spans import (
@@ -26,12 +27,8 @@ SENTENCE = SpanStr("one two three", [Span(4, 7, alpha=0.1, name="facts")])
 
 
 def marks(text: str) -> list[tuple[str, Span | None]]:
-    """Each character with what its innermost span says, wherever the span stands."""
-    innermost: list[Span | None] = [None] * len(text)
-    for span in text.spans if isinstance(text, SpanStr) else ():
-        for position in range(span.start, span.end):
-            innermost[position] = Span(0, 1, span.alpha, span.name, span.deemphasized)
-    return list(zip(str.__str__(text), innermost, strict=True))
+    """Each character with what its innermost span says."""
+    return list(zip(str.__str__(text), innermost(text), strict=True))
 
 
 @st.composite
@@ -65,7 +62,7 @@ def test_a_span_says_what_is_wrong_with_it() -> None:
     with pytest.raises(EmphasisError, match="whole numbers, not at True"):
         Span(True, 2)
     with pytest.raises(EmphasisError, match="name of a span"):
-        Span(0, 1, name=3)  # type: ignore[arg-type]
+        Span(0, 1, name=3)  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize("alpha", [0, -0.5, 1.5, float("nan"), float("inf"), "0.1", True])
@@ -89,12 +86,12 @@ def test_a_span_must_lie_inside_the_text() -> None:
 @pytest.mark.parametrize("spans", [[5], [(0,)], [(0, 1, 0.5, "n", False, 6)], ["ab"], {"a": 1}])
 def test_what_is_no_span_is_refused(spans: list[object]) -> None:
     with pytest.raises(EmphasisError, match=r"A span is a Span or a tuple \(start, end"):
-        SpanStr("abc", spans)  # type: ignore[arg-type]
+        SpanStr("abc", spans)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_spans_must_be_given_in_a_list() -> None:
     with pytest.raises(EmphasisError, match="are a list, empty for no emphasis, not None"):
-        SpanStr("abc", None)  # type: ignore[arg-type]
+        SpanStr("abc", None)  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize("make", [SpanStr, emphasize])
@@ -278,7 +275,7 @@ def test_addition_from_both_sides() -> None:
     text = "a" + emphasize("b") + "c"
     assert (text, text.spans) == ("abc", (Span(1, 2),))
     with pytest.raises(TypeError):
-        emphasize("b") + 1  # type: ignore[operator]
+        emphasize("b") + 1  # type: ignore[operator]  # wrong on purpose
 
 
 @given(span_strings(), st.integers(0, 20), st.sampled_from(["ljust", "rjust", "center", "zfill"]))

@@ -17,6 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from marked import innermost
 
 from pasta_chains.errors import EmphasisError
 from pasta_chains.spans import Span, SpanStr
@@ -73,14 +74,6 @@ def expected(text: str) -> tuple[str, list[Span | None], bool]:
             marks.append(stack[-1][0] if stack else None)
     assert not stack
     return plain, marks, empty
-
-
-def found(text: SpanStr) -> list[Span | None]:
-    marks: list[Span | None] = [None] * len(text)
-    for span in text.spans:
-        for position in range(span.start, span.end):
-            marks[position] = Span(0, 1, span.alpha, span.name, span.deemphasized)
-    return marks
 
 
 dashes = st.sampled_from(["", "", "-", "+"])
@@ -227,9 +220,9 @@ class Templates(RuleBasedStateMachine):
                 continue
             assert not empty
             assert rendered == text
-            assert found(SpanStr(rendered)) == marks
+            assert innermost(SpanStr(rendered)) == marks
             if not is_async:
-                assert found(SpanStr("").join(template.generate(VALUES))) == marks
+                assert innermost(SpanStr("").join(template.generate(VALUES))) == marks
 
 
 Templates.TestCase.settings = settings(
