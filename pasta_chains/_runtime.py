@@ -111,7 +111,7 @@ class _Block(BlockReference):
 
     async def _async_call(self) -> Any:
         pieces = self._stack[self._depth](self._context)
-        return self._printed([piece async for piece in pieces])  # type: ignore[attr-defined]
+        return self._printed([piece async for piece in pieces])  # type: ignore[attr-defined]  # as above
 
     def _printed(self, pieces: Iterator[str] | list[str]) -> Any:
         text = concat(pieces)

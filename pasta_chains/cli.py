@@ -119,11 +119,15 @@ def render(
     loaded = load_template(template, bold=bold)
     try:
         text = SpanStr(loaded.render(values))
+    except jinja2.UndefinedError as error:
+        error.add_note("give it with --vars FILE or --set name=value")
+        raise
     except (PastaError, jinja2.TemplateError):
         raise
     except Exception as error:  # a template is a program, and may fail in any way
         raise PromptError(
-            f"The template {template} fails with these variables: {type(error).__name__}: {error}"
+            f"The template {template} fails with these variables: {type(error).__name__}: {error}. "
+            "Compare them with what the template does with them."
         ) from error
     if form is Format.ANSI:
         Console(highlight=False, soft_wrap=True).print(text.__rich__())

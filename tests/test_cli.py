@@ -242,9 +242,10 @@ def test_render_shows_a_shipped_template(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere.jinja"], "nowhere.jinja"),
+        (["nowhere.jinja"], "Those are: agent/react.jinja, agent/system.jinja"),
+        (["rag/qa.jinja", "--set", "documents=3"], "fails with these variables: TypeError"),
         (["../secret.jinja"], "secret.jinja"),
-        (["TEMPLATE"], "'alpha' is undefined (prompt.jinja, line 1)"),
+        (["TEMPLATE"], "'alpha' is undefined (prompt.jinja, line 1) (give it with --vars"),
         (["TEMPLATE", "--set", "rule"], "'rule' is not name=value"),
         (["TEMPLATE", "--set", "2=3"], "'2=3' is not name=value"),
         (

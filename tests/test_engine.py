@@ -292,7 +292,7 @@ def test_scores_and_inputs_of_nothing_are_refused(steered: SteeredModel) -> None
     with pytest.raises(PromptTooLongError):
         steered.score(TEXT, [TEXT * 20])
     with pytest.raises(PromptError, match="A prompt is a text or a list"):
-        steered.score([TEXT, TEXT], ["a"])  # type: ignore[list-item]
+        steered.score([TEXT, TEXT], ["a"])  # type: ignore[list-item]  # wrong on purpose
     with pytest.raises(PromptError, match="list of prompts is empty"):
         steered.inputs([])
 

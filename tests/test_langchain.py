@@ -288,7 +288,7 @@ def test_a_missing_variable_and_a_wrong_template_are_errors() -> None:
     with pytest.raises(TemplateNotFound):
         EmphasisPromptTemplate.from_file("no/such.jinja")
     with pytest.raises(ValueError, match="template"):
-        EmphasisPromptTemplate(template=3)  # type: ignore[arg-type]
+        EmphasisPromptTemplate(template=3)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_templates_come_from_a_file_or_are_shipped(tmp_path: Path) -> None:

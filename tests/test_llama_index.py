@@ -352,7 +352,7 @@ def test_another_model_or_policy_is_refused(model: SpyModel) -> None:
     with pytest.raises(UnsupportedModelError, match="MockLLM would lose the emphasis"):
         EmphasisSynthesizer(MockLLM())
     with pytest.raises(EmphasisError, match="'facts'"):
-        EmphasisSynthesizer(llm_of(model), "facts")  # type: ignore[arg-type]
+        EmphasisSynthesizer(llm_of(model), "facts")  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_spans_outside_a_node_are_refused(model: SpyModel) -> None:

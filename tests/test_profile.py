@@ -21,7 +21,7 @@ def test_heads_are_sorted_and_counted() -> None:
     assert list(PROFILE.heads) == [0, 3]
     assert len(PROFILE) == 3
     assert len(HeadProfile({})) == 0
-    assert HeadProfile({"3": range(2)}).heads == {3: (0, 1)}  # type: ignore[dict-item]
+    assert HeadProfile({"3": range(2)}).heads == {3: (0, 1)}  # type: ignore[dict-item]  # wrong on purpose
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:

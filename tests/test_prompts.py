@@ -35,7 +35,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     ],
 )
 def test_one_prompt_is_told_from_a_list(given: object, prompts: list, is_list: bool) -> None:
-    assert as_list(given) == (prompts, is_list)  # type: ignore[arg-type]
+    assert as_list(given) == (prompts, is_list)  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_one_prompt_is_told_from_a_list(given: object, prompts: list, is_list: b
 )
 def test_other_kinds_are_refused(given: object, message: str) -> None:
     with pytest.raises(PromptError, match=message):
-        as_list(given)  # type: ignore[arg-type]
+        as_list(given)  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize("given", [None, 3, [], ["a"], [CHAT], CHAT[0]])
@@ -63,7 +63,7 @@ def test_something_else_than_one_prompt_is_not_tokenized(
     given: object, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     with pytest.raises(PromptError, match="A prompt is a text or a list of chat messages, not"):
-        tokenize(given, tokenizer, 0.1)  # type: ignore[arg-type]
+        tokenize(given, tokenizer, 0.1)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_a_text_gets_the_special_tokens_and_a_chat_brings_its_own(

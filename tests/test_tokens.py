@@ -148,9 +148,9 @@ def test_alpha_1_gives_exact_zeros_and_no_token_gives_none() -> None:
 )
 def test_an_alpha_outside_0_to_1_is_refused(alpha: object) -> None:
     with pytest.raises(EmphasisError, match=r"alpha is .* above 0 and at most 1"):
-        check_alpha(alpha)  # type: ignore[arg-type]
+        check_alpha(alpha)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(EmphasisError, match="alpha is"):
-        token_bias(SpanStr("a"), [(0, 1)], alpha)  # type: ignore[arg-type]
+        token_bias(SpanStr("a"), [(0, 1)], alpha)  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize("alpha", [1, 1.0, 0.01, 5e-324])
@@ -168,7 +168,7 @@ TEXT = "The mayor of Tarn 🙂 is  Ada\nLowe."
 def test_with_a_real_tokenizer_the_emphasized_tokens_are_those_that_spell_the_text(
     make: object, marked: str
 ) -> None:
-    tokenizer = make()  # type: ignore[operator]
+    tokenizer = make()  # type: ignore[operator]  # wrong on purpose
     start = TEXT.index(marked)
     encoded = tokenizer(TEXT, return_offsets_mapping=True)
     offsets = encoded["offset_mapping"]
@@ -187,7 +187,7 @@ def test_with_a_real_tokenizer_the_emphasized_tokens_are_those_that_spell_the_te
 
 @pytest.mark.parametrize("make", [tiny.tokenizer, tiny.metaspace_tokenizer])
 def test_an_emoji_of_several_tokens_is_emphasized_as_a_whole(make: object) -> None:
-    tokenizer = make()  # type: ignore[operator]
+    tokenizer = make()  # type: ignore[operator]  # wrong on purpose
     offsets = tokenizer(TEXT, return_offsets_mapping=True)["offset_mapping"]
     start = TEXT.index("🙂")
     bias = token_bias(SpanStr(TEXT, [(start, start + 1)]), offsets, 0.1)
