@@ -30,8 +30,8 @@ Filter: TypeAlias = Callable[..., Any]
 
 # These print what is no text: a list would lose the emphasis of what it holds.
 _OF_TEXT = (
-    *("capitalize", "center", "e", "emphasize", "deemphasize", "escape", "forceescape", "indent"),
-    *("lower", "plain", "replace", "string", "title", "trim", "truncate", "upper"),
+    *("capitalize", "center", "e", "escape", "forceescape", "indent", "lower", "plain"),
+    *("replace", "string", "title", "trim", "truncate", "upper"),
 )
 _DROPPING = ("format", "pprint", "striptags", "urlize", "xmlattr")
 
@@ -76,9 +76,13 @@ def _mark(
     context: Context, value: Any, alpha: float | str | None, name: str | None, deemphasized: bool
 ) -> str:
     for given in (alpha, name):
-        if isinstance(given, Undefined):
+        if given is not None and isinstance(given, Undefined):
             str(given)  # a strict environment says which variable is missing
-    text = soft_str(value)
+    if not isinstance(value, str):
+        if carries_emphasis(value):
+            warn_dropped(f"the filter {'deemphasize' if deemphasized else 'emphasize'}, of a list")
+        value = str(value)
+    text = value
     if not text:
         raise EmphasisError(
             "the emphasis marks no text, because what it holds is empty here. "

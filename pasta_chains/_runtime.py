@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeVar
 
 import jinja2
@@ -37,6 +37,12 @@ class EmphasisTemplate(jinja2.Template):
         )
         return super()._from_namespace(environment, namespace, globals)
 
+    def render(self, *args: Any, **kwargs: Any) -> SpanStr:
+        return _tracked(super().render(*args, **kwargs))
+
+    async def render_async(self, *args: Any, **kwargs: Any) -> SpanStr:
+        return _tracked(await super().render_async(*args, **kwargs))
+
     def stream(self, *args: Any, **kwargs: Any) -> TemplateStream:
         return _EmphasisStream(self.generate(*args, **kwargs))
 
@@ -57,6 +63,16 @@ class EmphasisTemplate(jinja2.Template):
         module = await super().make_module_async(vars, shared, locals)
         module.__class__ = _EmphasisModule
         return module
+
+
+def join_printed(pieces: Iterable[str]) -> str:
+    """Joins what a template, or a block of it, prints; into a plain `str` where it has no spans."""
+    pieces = list(pieces)
+    return "".join(pieces) if _PLAIN.issuperset(map(type, pieces)) else concat(pieces)
+
+
+def _tracked(text: str) -> SpanStr:
+    return text if isinstance(text, SpanStr) else SpanStr(text)
 
 
 class _EmphasisStream(TemplateStream):
@@ -143,14 +159,23 @@ def emphasis_class(base: type[T], ours: type[T]) -> type[T]:
     return ours if issubclass(ours, base) else type(base.__name__, (ours, base), {})
 
 
+_PLAIN = frozenset({str})
+
+# Text prints as it is, and a number holds none.
+_WITHOUT_TEXT = (str, int, float)
+_TEXT = frozenset({str, SpanStr})
+
+
 def _noticed(value: Any) -> Any:
     """The value; with a warning if it is a list or dict, which print without spans."""
-    if not isinstance(value, str) and carries_emphasis(value):
+    if not isinstance(value, _WITHOUT_TEXT) and carries_emphasis(value):
         warn_dropped(f"printing a {type(value).__name__}")
     return value
 
 
 def _printed(value: Any) -> str:
+    if type(value) in _TEXT:
+        return value  # type: ignore[no-any-return]  # it is one of them
     return str(_noticed(value))
 
 

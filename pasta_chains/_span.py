@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
 
 from pasta_chains.errors import EmphasisError
 
@@ -28,9 +28,18 @@ def alpha_of(strength: float | str | None) -> float | None:
     return STRENGTHS[strength]
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class _Fields(NamedTuple):
+    start: int
+    end: int
+    alpha: float | None = None
+    name: str | None = None
+    deemphasized: bool = False
+
+
+class Span(_Fields):
     """A half-open range `[start, end)` of characters that the model should read differently.
+
+    It is a tuple, which Python makes fastest: joining text moves every span of a prompt.
 
     Attributes:
         start: Index of the first character.
@@ -38,40 +47,41 @@ class Span:
         alpha: How strongly, `0 < alpha <= 1`, smaller is stronger; None leaves it to the model.
         name: A label to find the span by.
         deemphasized: Whether the range is to be read with less weight instead of more.
+
+    Raises:
+        EmphasisError: The range is empty or impossible, or another value is out of range.
     """
 
-    start: int
-    end: int
-    alpha: float | None = None
-    name: str | None = None
-    deemphasized: bool = False
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        for bound in (self.start, self.end):
-            if not isinstance(bound, int) or isinstance(bound, bool):
-                raise EmphasisError(f"A span starts and ends at whole numbers, not at {bound!r}.")
-        if self.start == self.end:
-            raise EmphasisError(f"The emphasis at character {self.start} marks no text.")
-        if not 0 <= self.start < self.end:
+    def __new__(
+        cls,
+        start: int,
+        end: int,
+        alpha: float | None = None,
+        name: str | None = None,
+        deemphasized: bool = False,
+    ) -> Self:
+        if type(start) is not int or type(end) is not int or not 0 <= start < end:
+            _check_bounds(start, end)
+        if alpha is not None and not _is_alpha(alpha):
             raise EmphasisError(
-                f"A span needs 0 <= start < end, but got start={self.start} and end={self.end}."
-            )
-        if self.alpha is not None and not _is_alpha(self.alpha):
-            raise EmphasisError(
-                f"alpha is {self.alpha!r}, but it must be a number with 0 < alpha <= 1 "
+                f"alpha is {alpha!r}, but it must be a number with 0 < alpha <= 1 "
                 "(smaller is stronger), or None for the default of the head profile."
             )
-        if self.name is not None and not isinstance(self.name, str):
-            raise EmphasisError(f"The name of a span must be a str, not {self.name!r}.")
+        if name is not None and not isinstance(name, str):
+            raise EmphasisError(f"The name of a span must be a str, not {name!r}.")
+        return tuple.__new__(cls, (start, end, alpha, name, deemphasized))
 
 
-# A frozen dataclass is set up through its slots. Joining text moves every span of a prompt, and
-# `dataclasses.replace` would take as long for it as Jinja takes for all the rest.
-_SET_START = Span.__dict__["start"].__set__
-_SET_END = Span.__dict__["end"].__set__
-_SET_ALPHA = Span.__dict__["alpha"].__set__
-_SET_NAME = Span.__dict__["name"].__set__
-_SET_DEEMPHASIZED = Span.__dict__["deemphasized"].__set__
+def _check_bounds(start: object, end: object) -> None:
+    for bound in (start, end):
+        if not isinstance(bound, int) or isinstance(bound, bool):
+            raise EmphasisError(f"A span starts and ends at whole numbers, not at {bound!r}.")
+    if start == end:
+        raise EmphasisError(f"The emphasis at character {start} marks no text.")
+    if not 0 <= start < end:  # type: ignore[operator]  # both are int by now
+        raise EmphasisError(f"A span needs 0 <= start < end, but got start={start} and end={end}.")
 
 
 def innermost_runs(spans: Iterable[Span]) -> list[tuple[int, int, Span]]:
@@ -99,15 +109,8 @@ def _is_alpha(value: object) -> bool:
 
 def shifted(span: Span, offset: int) -> Span:
     """Moves a span; its bounds were checked, so nothing is checked again."""
-    if type(span) is not Span:
-        return replace(span, start=span.start + offset, end=span.end + offset)
-    made = object.__new__(Span)
-    _SET_START(made, span.start + offset)
-    _SET_END(made, span.end + offset)
-    _SET_ALPHA(made, span.alpha)
-    _SET_NAME(made, span.name)
-    _SET_DEEMPHASIZED(made, span.deemphasized)
-    return made
+    start, end, alpha, name, deemphasized = span
+    return tuple.__new__(Span, (start + offset, end + offset, alpha, name, deemphasized))
 
 
 def moved(spans: Iterable[Span], place: Callable[[Span], tuple[int, int]]) -> list[Span]:
@@ -116,7 +119,7 @@ def moved(spans: Iterable[Span], place: Callable[[Span], tuple[int, int]]) -> li
     for span in spans:
         start, end = place(span)
         if start < end:
-            placed.append(replace(span, start=start, end=end))
+            placed.append(span._replace(start=start, end=end))
     return placed
 
 
@@ -133,7 +136,7 @@ def uncrossed(spans: Iterable[Span]) -> tuple[Span, ...]:
             open_places.pop()
         while open_places and kept[open_places[-1]].end < span.end:
             place = open_places.pop()
-            kept[place] = replace(kept[place], end=span.start)
+            kept[place] = kept[place]._replace(end=span.start)
         open_places.append(len(kept))
         kept.append(span)
     return tuple(kept)

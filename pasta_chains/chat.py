@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NoReturn
@@ -21,7 +20,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from .errors import PromptError
-from .spans import Span, SpanStr
+from .spans import SpanStr
 from .template import EmphasizeExtension
 
 Message = Mapping[str, Any]
@@ -74,49 +73,51 @@ def render_chat(
             a message that has emphasis.
     """
     check_messages(messages)
-    marked, wanted = _marked(messages)
+    numbered, names = _numbered(messages)
     try:
         rendered = _compiled(chat_template).render(
-            messages=marked,
+            messages=numbered,
             add_generation_prompt=add_generation_prompt,
             **variables,
         )
     except Exception as error:  # a template is a program of its own, and may fail in any way
         raise PromptError(f"The model's chat template refuses these messages: {error}") from error
     text = rendered if isinstance(rendered, SpanStr) else SpanStr(rendered)
-    kept = {span.origin for span in text.spans if isinstance(span, _Marked)}
-    if len(kept) < wanted:
+    kept = {span.name for span in text.spans if isinstance(span.name, _Number)}
+    if len(kept) < len(names):
         raise PromptError(
-            f"The chat template kept {len(kept)} of {wanted} emphasized spans: it drops or "
+            f"The chat template kept {len(kept)} of {len(names)} emphasized spans: it drops or "
             "rewrites the messages that contain the others. Emphasize text in another message, or "
             "render the prompt yourself and pass it as one text."
         )
-    return SpanStr(text.text, [Span(*_values(span)) for span in text.spans])
+    return SpanStr(
+        text.text,
+        [
+            span._replace(name=names[int(span.name)]) if isinstance(span.name, _Number) else span
+            for span in text.spans
+        ],
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Marked(Span):
-    """A span that knows its number, since a template may render one twice and drop another."""
+class _Number(str):
+    """Stands in for the name of a span, since a template may render one twice and drop another."""
 
-    origin: int = 0
+    __slots__ = ()
 
 
-def _marked(messages: Sequence[Message]) -> tuple[list[dict[str, Any]], int]:
-    """The messages with their spans numbered, and how many spans there are."""
-    count = 0
-    marked = [dict(message) for message in messages]
-    for message in marked:
+def _numbered(messages: Sequence[Message]) -> tuple[list[dict[str, Any]], list[str | None]]:
+    """The messages with their spans numbered, and the names that the numbers stand for."""
+    names: list[str | None] = []
+    numbered = [dict(message) for message in messages]
+    for message in numbered:
         for key, value in message.items():
             if isinstance(value, SpanStr):
-                numbered = enumerate(value.spans, count)
-                spans = [_Marked(*_values(span), origin) for origin, span in numbered]
-                message[key] = SpanStr(value.text, spans)
-                count += len(spans)
-    return marked, count
-
-
-def _values(span: Span) -> tuple[int, int, float | None, str | None, bool]:
-    return span.start, span.end, span.alpha, span.name, span.deemphasized
+                spans = enumerate(value.spans, len(names))
+                message[key] = SpanStr(
+                    value.text, [span._replace(name=_Number(n)) for n, span in spans]
+                )
+                names += [span.name for span in value.spans]
+    return numbered, names
 
 
 @lru_cache(maxsize=16)

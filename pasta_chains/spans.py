@@ -17,7 +17,6 @@ from __future__ import annotations
 import warnings
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
-from dataclasses import asdict, replace
 from itertools import accumulate
 from operator import index
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeAlias, cast
@@ -137,12 +136,15 @@ class SpanStr(str):
                 f"{which}, so nothing would change. Named spans: {', '.join(names) or 'none'}."
             )
         alpha = alpha_of(alpha)
-        retuned = [replace(s, alpha=alpha) if s in chosen else s for s in self._spans]
+        retuned = [
+            Span(s.start, s.end, alpha, s.name, s.deemphasized) if s in chosen else s
+            for s in self._spans
+        ]
         return self._like(self.text, retuned)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the text and its spans as JSON can hold them."""
-        return {"text": self.text, "spans": [asdict(span) for span in self.spans]}
+        return {"text": self.text, "spans": [span._asdict() for span in self.spans]}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SpanStr:
@@ -436,10 +438,12 @@ def emphasize(
     Raises:
         EmphasisError: The text is empty or no `str`, or alpha is out of range.
     """
-    if not isinstance(text, SpanStr):
+    if type(text) is not str and not isinstance(text, SpanStr):
         text = SpanStr(text)
     outer = Span(0, len(text), alpha_of(alpha), name, deemphasized)
-    spans = (outer, *text.spans)
+    if not isinstance(text, SpanStr):
+        return _made(text, (outer,))
+    spans = (outer, *text._spans)
     return _made(text.text, spans) if type(text) is SpanStr else text._like(text.text, spans)
 
 
@@ -448,11 +452,10 @@ def concat(pieces: Iterable[str]) -> SpanStr:
     pieces = list(pieces)
     text = "".join(pieces)
     spans: list[Span] = []
-    offset = 0
-    for piece in pieces:
-        if isinstance(piece, SpanStr):
-            spans += [shifted(span, offset) for span in piece._spans]
-        offset += len(piece)
+    for piece, offset in zip(pieces, accumulate(map(len, pieces), initial=0), strict=False):
+        if type(piece) is not str and isinstance(piece, SpanStr):
+            for span in piece._spans:
+                spans.append(shifted(span, offset))
     return _made(text, tuple(spans))
 
 

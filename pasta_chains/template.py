@@ -32,14 +32,18 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
 from pasta_chains._filters import emphasis_filters
-from pasta_chains._runtime import EmphasisContext, EmphasisTemplate, emphasis_class
+from pasta_chains._runtime import (
+    EmphasisContext,
+    EmphasisTemplate,
+    emphasis_class,
+    join_printed,
+)
 from pasta_chains._source import with_block_tags, with_bold_as_tags
 from pasta_chains.errors import DocumentError, EmphasisError
 from pasta_chains.markup import SpanMarkup
 from pasta_chains.spans import (
     SpanStr,
     carries_emphasis,
-    concat,
     drop_emphasis,
     span_count,
     warn_dropped,
@@ -68,7 +72,7 @@ class EmphasizeExtension(Extension):
         # Set on this one environment, of whatever class it is; overlays copy them.
         vars(environment).update(
             filters={**environment.filters, **emphasis_filters(environment.filters)},
-            concat=concat,
+            concat=join_printed,
             template_class=emphasis_class(environment.template_class, EmphasisTemplate),
             context_class=emphasis_class(environment.context_class, EmphasisContext),
             handle_exception=_naming_the_place(environment),
@@ -171,12 +175,12 @@ class Environment(ImmutableSandboxedEnvironment):
         return super().call(context, obj, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        owner = getattr(value, "__self__", None)
-        if isinstance(owner, SpanStr) and value.__name__ in ("format", "format_map"):
-            bare = drop_emphasis(owner, "str.format")
-            bare = Markup(bare) if isinstance(owner, Markup) else bare
-            value = getattr(bare, value.__name__)
-        return super().wrap_str_format(value)
+        wrapped = super().wrap_str_format(value)
+        if wrapped is None or not isinstance(value.__self__, SpanStr):
+            return wrapped
+        bare = drop_emphasis(value.__self__, "str.format")
+        bare = Markup(bare) if isinstance(value.__self__, Markup) else bare
+        return super().wrap_str_format(getattr(bare, value.__name__))
 
 
 def render(source: str, /, **variables: Any) -> SpanStr:
