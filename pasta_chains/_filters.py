@@ -6,7 +6,7 @@ Most of Jinja's filters call string methods on their value and so keep its spans
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import wraps
+from functools import partial, update_wrapper
 from inspect import isawaitable
 from typing import Any, TypeAlias
 
@@ -38,9 +38,9 @@ _DROPPING = ("format", "pprint", "striptags", "urlize", "xmlattr")
 
 def emphasis_filters(jinja_filters: Mapping[str, Filter]) -> dict[str, Filter]:
     """Returns our filters, and those of `jinja_filters` that need help to keep spans or to warn."""
-    filters = {name: _dropping(name, jinja_filters[name]) for name in _DROPPING}
+    filters = {name: _around(jinja_filters[name], _dropping, name) for name in _DROPPING}
     for name, keeping in _KEEPING.items():
-        filters[name] = keeping(jinja_filters[name])
+        filters[name] = _around(jinja_filters[name], keeping)
     filters |= {
         "title": _title,
         "indent": _indent,
@@ -53,7 +53,7 @@ def emphasis_filters(jinja_filters: Mapping[str, Filter]) -> dict[str, Filter]:
         "plain": _plain,
     }
     for name in _OF_TEXT:
-        filters[name] = _noticing(name, filters.get(name) or jinja_filters[name])
+        filters[name] = _around(filters.get(name) or jinja_filters[name], _noticing, name)
     return filters
 
 
@@ -137,85 +137,70 @@ def _bare(line: str) -> str:
     return line.splitlines()[0]
 
 
-def _keeping_join(join: Filter) -> Filter:
-    @wraps(join)
-    def keeping(eval_ctx: Any, value: Any, d: Any = "", attribute: str | int | None = None) -> Any:
-        if eval_ctx.autoescape and not hasattr(d, "__html__"):
-            if hasattr(value, "__aiter__"):
-                return _joined_later(eval_ctx, value, d, attribute)
-            value = list(value)
-            items = value
-            if attribute is not None:
-                items = [*map(make_attrgetter(eval_ctx.environment, attribute), value)]
-            # Like Jinja: one escaped item has all escaped.
-            d = markup.escape(d) if any(hasattr(item, "__html__") for item in items) else d
-        if attribute is None and isinstance(value, list | tuple):
-            for item in value:
-                if not isinstance(item, str) and carries_emphasis(item):
-                    warn_dropped("the filter join, of a list in a list,")
-        return join(eval_ctx, value, _tracked(d), attribute)
-
-    async def _joined_later(eval_ctx: Any, value: Any, d: Any, attribute: Any) -> Any:
-        joined = keeping(eval_ctx, [item async for item in value], d, attribute)
-        return await joined if isawaitable(joined) else joined
-
-    return keeping
+def _join(
+    join: Filter, eval_ctx: Any, value: Any, d: Any = "", attribute: str | int | None = None
+) -> Any:
+    if eval_ctx.autoescape and not hasattr(d, "__html__"):
+        if hasattr(value, "__aiter__"):
+            return _join_later(join, eval_ctx, value, d, attribute)
+        value = list(value)
+        items = value
+        if attribute is not None:
+            items = [*map(make_attrgetter(eval_ctx.environment, attribute), value)]
+        # Like Jinja: one escaped item has all escaped.
+        d = markup.escape(d) if any(hasattr(item, "__html__") for item in items) else d
+    if attribute is None and isinstance(value, list | tuple):
+        for item in value:
+            if not isinstance(item, str) and carries_emphasis(item):
+                warn_dropped("the filter join, of a list in a list,")
+    return join(eval_ctx, value, _tracked(d), attribute)
 
 
-def _keeping_replace(replace: Filter) -> Filter:
-    @wraps(replace)
-    def keeping(eval_ctx: Any, s: Any, old: str, new: str, count: int | None = None) -> Any:
-        if eval_ctx.autoescape and (hasattr(old, "__html__") or hasattr(new, "__html__")):
-            # Like Jinja: what is escaped escapes the text around it.
-            s, old = markup.escape(s), str.__str__(soft_str(old))
-        return replace(eval_ctx, _tracked(s), old, new, count)
-
-    return keeping
+async def _join_later(join: Filter, eval_ctx: Any, value: Any, d: Any, attribute: Any) -> Any:
+    joined = _join(join, eval_ctx, [item async for item in value], d, attribute)
+    return await joined if isawaitable(joined) else joined
 
 
-def _keeping_wordwrap(wordwrap: Filter) -> Filter:
-    @wraps(wordwrap)
-    def keeping(environment: Any, s: Any, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(s, SpanStr):
-            return wordwrap(environment, s, *args, **kwargs)
-        wrapped = wordwrap(environment, s.text, *args, **kwargs)
-        if "".join(wrapped.split()) != "".join(s.text.split()):  # a wrapstring that is seen
-            drop_emphasis(s, "the filter wordwrap")
-            return wrapped
-        return SpanStr(s.text, s.spans)._realigned(wrapped)
-
-    return keeping
+def _replace(
+    replace: Filter, eval_ctx: Any, s: Any, old: str, new: str, count: int | None = None
+) -> Any:
+    if eval_ctx.autoescape and (hasattr(old, "__html__") or hasattr(new, "__html__")):
+        # Like Jinja: what is escaped escapes the text around it.
+        s, old = markup.escape(s), str.__str__(soft_str(old))
+    return replace(eval_ctx, _tracked(s), old, new, count)
 
 
-def _keeping_urlencode(urlencode: Filter) -> Filter:
-    @wraps(urlencode)
-    def keeping(value: Any) -> Any:
-        if isinstance(value, SpanStr):
-            return SpanStr(value.text, value.spans)._mapped(urlencode)
-        return _dropping("urlencode", urlencode)(value)
-
-    return keeping
-
-
-def _keeping_tojson(tojson: Filter) -> Filter:
-    @wraps(tojson)
-    def keeping(eval_ctx: Any, value: Any, indent: int | None = None) -> Any:
-        if isinstance(value, SpanStr) and value.spans:
-            inside = value._mapped(lambda text: str.__str__(tojson(eval_ctx, text, indent))[1:-1])
-            written = tojson(eval_ctx, value.text, indent)
-            if f'"{inside.text}"' == written:  # otherwise the policies say to write it otherwise
-                return markup.markup(concat(('"', SpanStr(inside.text, inside.spans), '"')))
-        return _dropping("tojson", tojson)(eval_ctx, value, indent)
-
-    return keeping
+def _wordwrap(wordwrap: Filter, environment: Any, s: Any, *args: Any, **kwargs: Any) -> Any:
+    if not isinstance(s, SpanStr):
+        return wordwrap(environment, s, *args, **kwargs)
+    wrapped = wordwrap(environment, s.text, *args, **kwargs)
+    if "".join(wrapped.split()) != "".join(s.text.split()):  # a wrapstring that is seen
+        drop_emphasis(s, "the filter wordwrap")
+        return wrapped
+    return SpanStr(s.text, s.spans)._realigned(wrapped)
 
 
-_KEEPING: dict[str, Callable[[Filter], Filter]] = {
-    "join": _keeping_join,
-    "replace": _keeping_replace,
-    "tojson": _keeping_tojson,
-    "urlencode": _keeping_urlencode,
-    "wordwrap": _keeping_wordwrap,
+def _urlencode(urlencode: Filter, value: Any) -> Any:
+    if isinstance(value, SpanStr):
+        return SpanStr(value.text, value.spans)._mapped(urlencode)
+    return _dropping("urlencode", urlencode, value)
+
+
+def _tojson(tojson: Filter, eval_ctx: Any, value: Any, indent: int | None = None) -> Any:
+    if isinstance(value, SpanStr) and value.spans:
+        inside = value._mapped(lambda text: str.__str__(tojson(eval_ctx, text, indent))[1:-1])
+        written = tojson(eval_ctx, value.text, indent)
+        if f'"{inside.text}"' == written:  # otherwise the policies say to write it otherwise
+            return markup.markup(concat(('"', SpanStr(inside.text, inside.spans), '"')))
+    return _dropping("tojson", tojson, eval_ctx, value, indent)
+
+
+_KEEPING: dict[str, Filter] = {
+    "join": _join,
+    "replace": _replace,
+    "tojson": _tojson,
+    "urlencode": _urlencode,
+    "wordwrap": _wordwrap,
 }
 
 
@@ -227,16 +212,11 @@ def _tracked(value: Any) -> Any:
     return markup.SpanMarkup(text) if isinstance(text, Markup) else SpanStr(text)
 
 
-def _dropping(name: str, jinja_filter: Filter) -> Filter:
-    @wraps(jinja_filter)
-    def dropping(*args: Any, **kwargs: Any) -> Any:
-        operation = f"the filter {name}"
-        if any(map(carries_emphasis, (*args, *kwargs.values()))):
-            warn_dropped(operation)
-        named = {key: _bare_of(value) for key, value in kwargs.items()}
-        return jinja_filter(*map(_bare_of, args), **named)
-
-    return dropping
+def _dropping(name: str, jinja_filter: Filter, *args: Any, **kwargs: Any) -> Any:
+    if any(map(carries_emphasis, (*args, *kwargs.values()))):
+        warn_dropped(f"the filter {name}")
+    named = {key: _bare_of(value) for key, value in kwargs.items()}
+    return jinja_filter(*map(_bare_of, args), **named)
 
 
 def _bare_of(value: Any) -> Any:
@@ -245,13 +225,13 @@ def _bare_of(value: Any) -> Any:
     return Markup(value.text) if isinstance(value, Markup) else value.text
 
 
-def _noticing(name: str, text_filter: Filter) -> Filter:
+def _noticing(name: str, text_filter: Filter, *args: Any, **kwargs: Any) -> Any:
     at = 1 if hasattr(text_filter, "jinja_pass_arg") else 0  # the context may come first
+    if len(args) > at and not isinstance(args[at], str) and carries_emphasis(args[at]):
+        warn_dropped(f"the filter {name}, of what is no text,")
+    return text_filter(*args, **kwargs)
 
-    @wraps(text_filter)
-    def noticing(*args: Any, **kwargs: Any) -> Any:
-        if len(args) > at and not isinstance(args[at], str) and carries_emphasis(args[at]):
-            warn_dropped(f"the filter {name}, of what is no text,")
-        return text_filter(*args, **kwargs)
 
-    return noticing
+def _around(jinja_filter: Filter, ours: Filter, *first: Any) -> Filter:
+    """Returns a filter that calls ours; it can be pickled, as an environment can."""
+    return update_wrapper(partial(ours, *first, jinja_filter), jinja_filter)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any, NoReturn
@@ -75,7 +75,7 @@ class EmphasizeExtension(Extension):
             concat=join_printed,
             template_class=emphasis_class(environment.template_class, EmphasisTemplate),
             context_class=emphasis_class(environment.context_class, EmphasisContext),
-            handle_exception=_naming_the_place(environment),
+            handle_exception=partial(_handle_exception, environment),
         )
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
@@ -274,19 +274,15 @@ def _default_environment() -> Environment:
     return Environment()
 
 
-def _naming_the_place(environment: jinja2.Environment) -> Callable[[str | None], NoReturn]:
-    """Returns Jinja's `handle_exception`, made to say where a template went wrong."""
-
-    def handle_exception(source: str | None = None) -> NoReturn:
-        error = sys.exc_info()[1]
-        if isinstance(error, EmphasisError):
-            place = _place_of(error)
-            error.args = (f"{place}: {error}" if place else str(error),)
-        elif isinstance(error, jinja2.UndefinedError):
-            error.add_note(_place_of(error))  # Jinja's own message stays as it is
-        type(environment).handle_exception(environment, source)
-
-    return handle_exception
+def _handle_exception(environment: jinja2.Environment, source: str | None = None) -> NoReturn:
+    """Does what Jinja does with an error, and has it say where the template went wrong."""
+    error = sys.exc_info()[1]
+    if isinstance(error, EmphasisError):
+        place = _place_of(error)
+        error.args = (f"{place}: {error}" if place else str(error),)
+    elif isinstance(error, jinja2.UndefinedError):
+        error.add_note(_place_of(error))  # Jinja's own message stays as it is
+    type(environment).handle_exception(environment, source)
 
 
 def _place_of(error: BaseException) -> str:

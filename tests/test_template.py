@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -461,3 +462,19 @@ def test_a_list_that_holds_itself_is_printed() -> None:
 def test_names_of_jinjas_own_objects_are_printed_as_ever() -> None:
     source = "{% macro m() %}{% endmacro %}{{ m }}{{ self }}"
     assert render(source) == ImmutableSandboxedEnvironment().from_string(source).render()
+
+
+@pytest.mark.parametrize(
+    "environment", [Environment(), jinja2.Environment(extensions=[EmphasizeExtension])]
+)
+def test_an_environment_can_be_pickled(environment: jinja2.Environment) -> None:
+    source = (
+        "{{ xs | join(', ') | upper }} <% emphasize %>{{ x | replace('a', 'b') }}<% endemphasize %>"
+    )
+    copied = pickle.loads(pickle.dumps(environment))
+    assert copied is not environment
+    for one in (environment, copied):
+        rendered = one.from_string(source).render(xs=[emphasize("a"), "c"], x="a")
+        assert bracketed(rendered) == "«A», C «b»"
+        with pytest.raises(EmphasisError, match="<template>, line 1: the emphasis marks no text"):
+            one.from_string("{{ '' | emphasize }}").render()
