@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import re
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -422,22 +423,61 @@ def test_shipped_templates_are_found() -> None:
         Environment().get_template("../pyproject.toml")
 
 
+SHARED = (
+    "{% for d in docs %}{{ d | emphasize(name=who) if loop.index0 % step else d }}{% endfor %}"
+    "{% set s %}<% emphasize name=who %>{{ who }}<% endemphasize %>{% endset %}{{ s }}"
+)
+RENDERERS = 16
+
+
+def variables_of(renderer: int, number: int) -> dict[str, Any]:
+    docs = ["d" * (number % 7 + 1)] * (renderer + 2)
+    return {"docs": docs, "who": f"t{renderer}", "step": renderer % 3 + 1}
+
+
+def told(text: str) -> tuple[str, tuple[Span, ...]]:
+    assert isinstance(text, SpanStr)
+    return text.text, text.spans
+
+
+def one_after_the_other(renderer: int) -> list[tuple[str, tuple[Span, ...]]]:
+    template = Environment().from_string(SHARED)
+    return [told(template.render(variables_of(renderer, number))) for number in range(7)]
+
+
 def test_threads_do_not_see_each_other() -> None:
-    template = Environment().from_string(
-        "{% for d in docs %}{{ d | emphasize(name=who) if loop.index0 % step else d }}{% endfor %}"
-        "{% set s %}<% emphasize name=who %>{{ who }}<% endemphasize %>{% endset %}{{ s }}"
-    )
+    template = Environment().from_string(SHARED)
+    expected = [one_after_the_other(renderer) for renderer in range(RENDERERS)]
 
-    def work(thread: int) -> list[tuple[str, tuple[Span, ...]]]:
-        texts = []
-        for number in range(200):
-            docs = ["d" * (number % 7 + 1)] * (thread + 2)
-            text = SpanStr(template.render(docs=docs, who=f"t{thread}", step=thread % 3 + 1))
-            texts.append((text.text, text.spans))
-        return texts
+    def wrong(renderer: int) -> int:
+        rendered = (told(template.render(variables_of(renderer, n))) for n in range(1000))
+        return sum(text != expected[renderer][n % 7] for n, text in enumerate(rendered))
 
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(work, range(8))) == [work(thread) for thread in range(8)]
+    with ThreadPoolExecutor(RENDERERS) as pool:
+        assert list(pool.map(wrong, range(RENDERERS))) == [0] * RENDERERS
+
+
+def test_tasks_do_not_see_each_other() -> None:
+    template = Environment(enable_async=True).from_string(SHARED)
+    expected = [one_after_the_other(renderer) for renderer in range(RENDERERS)]
+
+    async def slowly(docs: list[str]) -> AsyncIterator[str]:
+        for doc in docs:
+            await asyncio.sleep(0)  # lets the other tasks go on in the middle of this rendering
+            yield doc
+
+    async def wrong(renderer: int) -> int:
+        count = 0
+        for number in range(1000 // RENDERERS):
+            values = variables_of(renderer, number)
+            text = await template.render_async(values | {"docs": slowly(values["docs"])})
+            count += told(text) != expected[renderer][number % 7]
+        return count
+
+    async def together() -> list[int]:
+        return await asyncio.gather(*map(wrong, range(RENDERERS)))
+
+    assert asyncio.run(together()) == [0] * RENDERERS
 
 
 def test_buffered_streams_keep_emphasis() -> None:
