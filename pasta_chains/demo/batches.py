@@ -22,7 +22,7 @@ EASY = Difficulty((1, 2), (1, 1), 3)
 MEDIUM = Difficulty((2, 4), (1, 2), 8)
 FULL = Difficulty((2, 8), (1, 4), 12)
 
-LOOSENED = 0.1
+LOOSENED = 0.15
 """Share of statements and questions with meaningless words between their own."""
 
 IGNORED = -100

@@ -6,7 +6,8 @@ from random import Random
 
 from . import names
 
-WORDS = (*names.ADJECTIVES, *names.NOUNS, *"the a of in with and has is".split())
+_ADVERBS = "also always even indeed just later often only perhaps quite soon still then".split()
+WORDS = (*names.ADJECTIVES, *names.NOUNS, *_ADVERBS, *_ADVERBS, *"the a of in with has is".split())
 """Words that can stand anywhere without a meaning."""
 
 _SENTENCES = (
