@@ -25,7 +25,8 @@ from .substitute import sub
 from .template import EmphasizeExtension, Environment, render
 
 if TYPE_CHECKING:
-    from .engine import Generation, SteeredModel
+    from .engine import SteeredModel
+    from .generation import Generation
 
 __version__ = "0.1.0"
 
@@ -54,9 +55,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The engine needs torch and transformers, which take seconds to import.
-    if name in ("Generation", "SteeredModel"):
-        from . import engine
+    # These need torch and transformers, which take seconds to import.
+    if name == "SteeredModel":
+        from .engine import SteeredModel
 
-        return getattr(engine, name)
+        return SteeredModel
+    if name == "Generation":
+        from .generation import Generation
+
+        return Generation
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """`SteeredModel`: a Hugging Face causal language model that reads emphasis.
 
-It loads a model, checks that its attention can be steered, and runs it. A prompt's bias goes
+It checks that the attention of a model can be steered, and runs it. A prompt's bias goes
 through `model.generate` as an argument; nothing about a request stays on the model, so threads may
 share one.
 """
@@ -8,45 +8,23 @@ share one.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, overload
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    StoppingCriteriaList,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
 
 from . import attention
 from .errors import ProfileError, PromptError, PromptTooLongError, UnsupportedModelError
+from .generation import Generation, check_arguments, checked_stop, read_generation
+from .loading import load_pretrained
 from .profile import FILE_NAME, HeadProfile
 from .prompts import Prompt, TokenizedPrompt, as_list, tokenize
 from .steerable import make_steerable
 from .streaming import StopStrings, cut_at_stop, stream_text
 
 DEFAULT_NEW_TOKENS = 256
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What the model wrote for one prompt.
-
-    Attributes:
-        text: The new text, without special tokens and without the stop string that ended it.
-        prompt_tokens: Number of tokens read.
-        new_tokens: Number of tokens written, the end token included.
-        finish_reason: "stop" when the model or a stop string ended the text, otherwise "length".
-    """
-
-    text: str
-    prompt_tokens: int
-    new_tokens: int
-    finish_reason: str
 
 
 class SteeredModel:
@@ -103,28 +81,7 @@ class SteeredModel:
             UnsupportedModelError: There is no such model, or it cannot be steered.
             ProfileError: The profile is unreadable, or not for this model.
         """
-        requested = from_pretrained_arguments.pop("attn_implementation", "sdpa")
-        if requested != "sdpa":
-            raise UnsupportedModelError(
-                f"Steering runs on the sdpa attention; attn_implementation={requested!r} cannot be "
-                "combined with it. Leave the argument out."
-            )
-        hub = (
-            "revision",
-            "token",
-            "cache_dir",
-            "local_files_only",
-            "trust_remote_code",
-            "subfolder",
-        )
-        shared = {k: v for k, v in from_pretrained_arguments.items() if k in hub}
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(name_or_path, **shared)
-            model = AutoModelForCausalLM.from_pretrained(name_or_path, **from_pretrained_arguments)
-        except Exception as error:  # whatever is wrong with the files, the user must learn which
-            raise UnsupportedModelError(
-                f"The model {str(name_or_path)!r} cannot be loaded: {type(error).__name__}: {error}"
-            ) from error
+        model, tokenizer = load_pretrained(name_or_path, **from_pretrained_arguments)
         beside = Path(name_or_path) / FILE_NAME
         if profile is None and beside.is_file():
             profile = beside
@@ -211,7 +168,7 @@ class SteeredModel:
         width = arguments["input_ids"].shape[1]
         ends = generation_arguments.get("eos_token_id", self.model.generation_config.eos_token_id)
         return [
-            self._generation(prompt, row[width:].tolist(), stopping, ends)
+            read_generation(self.tokenizer, len(prompt.ids), row[width:].tolist(), stopping, ends)
             for prompt, row in zip(tokenized, output, strict=True)
         ]
 
@@ -317,11 +274,11 @@ class SteeredModel:
         arguments: dict[str, Any],
     ) -> tuple[list[TokenizedPrompt], StopStrings, dict[str, Any]]:
         """The tokenized prompts, what ends their answers, and all arguments of `generate`."""
-        _refuse_arguments(arguments)
+        check_arguments(arguments)
         tokenized = [self._tokenize(prompt, alpha) for prompt in prompts]
         inputs = self._inputs(tokenized)
         width = inputs["input_ids"].shape[1]
-        stopping = StopStrings(self.tokenizer, _checked_stop(stop), width)
+        stopping = StopStrings(self.tokenizer, checked_stop(stop), width)
         criteria = StoppingCriteriaList([*arguments.get("stopping_criteria", ()), stopping])
         limit = self._room(width, max_new_tokens)
         more = {"max_new_tokens": limit, "stopping_criteria": criteria}
@@ -381,24 +338,6 @@ class SteeredModel:
                 "retrieve fewer documents, or lower max_new_tokens."
             )
 
-    def _generation(
-        self,
-        prompt: TokenizedPrompt,
-        new: list[int],
-        stopping: StopStrings,
-        ends: int | list[int] | None,
-    ) -> Generation:
-        last = {ends} if isinstance(ends, int) else set(ends or ())
-        length = next((i + 1 for i, token in enumerate(new) if token in last), len(new))
-        stopped = stopping.length(new[:length])  # what follows is padding
-        length = length if stopped is None else stopped
-        text = str(self.tokenizer.decode(new[:length], skip_special_tokens=True))
-        text = text[
-            : min((text.find(word) for word in stopping.stop if word in text), default=None)
-        ]
-        ended = stopped is not None or (length > 0 and new[length - 1] in last)
-        return Generation(text, len(prompt.ids), length, "stop" if ended else "length")
-
     def _check_fits_model(self, profile: HeadProfile | None) -> None:
         if profile is not None:
             config = self.model.config.get_text_config()
@@ -418,26 +357,3 @@ class SteeredModel:
         if not len(profile):
             return {}
         return {layer: profile.heads.get(layer, ()) for layer in self._layers}
-
-
-_REFUSED_ARGUMENTS = {
-    "assistant_model": "assisted decoding cannot be steered yet",
-    "generation_config": "pass its values as arguments of their own",
-    "max_length": "use max_new_tokens",
-    "num_return_sequences": "pass the prompt as often as needed",
-    "return_dict_in_generate": "call steered.model.generate(**steered.inputs(prompt), …)",
-}
-
-
-def _refuse_arguments(arguments: dict[str, Any]) -> None:
-    for name, way_out in _REFUSED_ARGUMENTS.items():
-        if name in arguments:
-            raise PromptError(f"{name} cannot be used here: {way_out}.")
-
-
-def _checked_stop(stop: str | Sequence[str]) -> list[str]:
-    stop = [stop] if isinstance(stop, str) else list(stop)
-    for word in stop:
-        if not isinstance(word, str) or not word:
-            raise PromptError(f"{word!r} cannot end an answer; a stop string is a text, not empty.")
-    return stop

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from .engine import Generation, SteeredModel
+from .engine import SteeredModel
 from .errors import MissingExtraError, PromptError
+from .generation import Generation
 from .prompts import Prompt
 from .spans import SpanStr, carries_emphasis
 from .template import Environment, template_source, template_variables

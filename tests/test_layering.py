@@ -22,7 +22,7 @@ LAYERS = [
     ["template", "tokens"],
     ["chat", "profile", "selection", "variables"],
     ["prompts", "attention", "streaming"],
-    ["steerable"],
+    ["steerable", "generation", "loading"],
     ["engine"],
     [""],  # the package itself, for those who use it from outside
     ["profiling", "evaluation", "langchain", "llama_index", "vllm"],

@@ -20,8 +20,9 @@ from llama_index.core.llms.custom import CustomLLM
 from llama_index.core.prompts.base import BasePromptTemplate
 from pydantic import Field, PrivateAttr
 
-from pasta_chains.engine import Generation, SteeredModel
+from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import EmphasisError, PromptError
+from pasta_chains.generation import Generation
 from pasta_chains.prompts import Prompt
 from pasta_chains.spans import SpanStr, carries_emphasis, span_count
 

@@ -1,0 +1,88 @@
+"""One answer of a model: what may be asked for, and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from .errors import PromptError
+from .streaming import StopStrings
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What the model wrote for one prompt.
+
+    Attributes:
+        text: The new text, without special tokens and without the stop string that ended it.
+        prompt_tokens: Number of tokens read.
+        new_tokens: Number of tokens written, the end token included.
+        finish_reason: "stop" when the model or a stop string ended the text, otherwise "length".
+    """
+
+    text: str
+    prompt_tokens: int
+    new_tokens: int
+    finish_reason: str
+
+
+def read_generation(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt_tokens: int,
+    new: list[int],
+    stopping: StopStrings,
+    ends: int | list[int] | None,
+) -> Generation:
+    """Tell what a model wrote from its tokens.
+
+    Args:
+        tokenizer: The model's.
+        prompt_tokens: Number of tokens read.
+        new: The tokens written, and padding after them.
+        stopping: What was to end the answer.
+        ends: The model's own end tokens.
+    """
+    last = {ends} if isinstance(ends, int) else set(ends or ())
+    length = next((i + 1 for i, token in enumerate(new) if token in last), len(new))
+    stopped = stopping.length(new[:length])  # what follows is padding
+    length = length if stopped is None else stopped
+    text = str(tokenizer.decode(new[:length], skip_special_tokens=True))
+    text = text[: min((text.find(word) for word in stopping.stop if word in text), default=None)]
+    ended = stopped is not None or (length > 0 and new[length - 1] in last)
+    return Generation(text, prompt_tokens, length, "stop" if ended else "length")
+
+
+_REFUSED_ARGUMENTS = {
+    "assistant_model": "assisted decoding cannot be steered yet",
+    "generation_config": "pass its values as arguments of their own",
+    "max_length": "use max_new_tokens",
+    "num_return_sequences": "pass the prompt as often as needed",
+    "return_dict_in_generate": "call steered.model.generate(**steered.inputs(prompt), …)",
+}
+
+
+def check_arguments(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of transformers' `generate` that do something else here.
+
+    Raises:
+        PromptError: One was given; the message says what to do instead.
+    """
+    for name, way_out in _REFUSED_ARGUMENTS.items():
+        if name in arguments:
+            raise PromptError(f"{name} cannot be used here: {way_out}.")
+
+
+def checked_stop(stop: str | Sequence[str]) -> list[str]:
+    """Returns the texts that end an answer as a list.
+
+    Raises:
+        PromptError: One of them is no text, or empty.
+    """
+    stop = [stop] if isinstance(stop, str) else list(stop)
+    for word in stop:
+        if not isinstance(word, str) or not word:
+            raise PromptError(f"{word!r} cannot end an answer; a stop string is a text, not empty.")
+    return stop
