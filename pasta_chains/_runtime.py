@@ -6,11 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from typing import Any, TypeVar
 
 import jinja2
+from jinja2 import nodes
+from jinja2.compiler import CodeGenerator, Frame, optimizeconst
 from jinja2.environment import TemplateModule, TemplateStream
 from jinja2.runtime import BlockReference, Context, Macro, TemplateReference, Undefined
+from jinja2.sandbox import SandboxedEnvironment
+from jinja2.utils import internalcode
+from markupsafe import Markup
 
-from pasta_chains.markup import escape, join_markup, markup
-from pasta_chains.spans import SpanStr, carries_emphasis, concat, warn_dropped
+from pasta_chains.markup import SpanMarkup, escape, join_markup, markup
+from pasta_chains.spans import SpanStr, carries_emphasis, concat, span_count, warn_dropped
 
 T = TypeVar("T")
 
@@ -142,7 +147,16 @@ class _Blocks(TemplateReference):
 
 
 class EmphasisContext(Context):
-    """The variables of a template, and `super` of its blocks."""
+    """The variables of a template, `super` of its blocks, and what the template calls."""
+
+    @internalcode
+    def call(__self, __obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+        # A plain string cannot take in emphasized pieces, as in {{ ", ".join(documents) }}.
+        owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", None)
+        if isinstance(owner, str) and type(owner) in _PLAIN_TEXT and name in ("join", "replace"):
+            kind = SpanStr if type(owner) is str else SpanMarkup
+            __obj = getattr(kind(owner), name)
+        return super().call(__obj, *args, **kwargs)
 
     def super(self, name: str, current: Callable[[Context], Iterator[str]]) -> Any:
         return _block(super().super(name, current))
@@ -154,12 +168,69 @@ def _block(found: BlockReference | Undefined) -> Any:
     return _Block(found.name, found._context, found._stack, found._depth)
 
 
+class EmphasisGenerator(CodeGenerator):
+    """Compiles the operators that must keep spans, or say that they drop them, into calls.
+
+    A `SpanStr` does not hear of it when it stands in a tuple or dict to the right of a %, or to
+    the right of escaped text and a +.
+    """
+
+    @optimizeconst
+    def visit_Add(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802
+        self._operate(node, frame)
+
+    @optimizeconst
+    def visit_Mod(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802
+        self._operate(node, frame)
+
+    def _operate(self, node: nodes.BinExpr, frame: Frame) -> None:
+        environment = self.environment
+        if isinstance(environment, SandboxedEnvironment) and (
+            node.operator in environment.intercepted_binops
+        ):
+            self.write(f"environment.call_binop(context, {node.operator!r}, ")
+        else:
+            self.write(f"environment.emphasis_operators[{node.operator!r}](")
+        self.visit(node.left, frame)
+        self.write(", ")
+        self.visit(node.right, frame)
+        self.write(")")
+
+
+def noted_operands(operation: str, left: Any, right: Any) -> tuple[Any, Any]:
+    """The operands of + so that none loses emphasis; those of % without it, with a warning."""
+    if not isinstance(left, str):
+        return left, right
+    if operation == "+":
+        if isinstance(right, str) and span_count(left) + span_count(right):
+            left, right = (SpanMarkup(x) if type(x) is Markup else x for x in (left, right))
+    elif operation == "%" and not isinstance(left, SpanStr) and carries_emphasis(right):
+        warn_dropped("the % operator")
+        right = right.text if isinstance(right, SpanStr) else right
+    return left, right
+
+
+def _add(left: Any, right: Any) -> Any:
+    left, right = noted_operands("+", left, right)
+    return left + right
+
+
+def _modulo(left: Any, right: Any) -> Any:
+    left, right = noted_operands("%", left, right)
+    return left % right
+
+
+OPERATORS = {"+": _add, "%": _modulo}
+"""What stands in the place of Python's operators in a compiled template."""
+
+
 def emphasis_class(base: type[T], ours: type[T]) -> type[T]:
     """Returns `ours`, on top of the class that an environment had chosen."""
     return ours if issubclass(ours, base) else type(base.__name__, (ours, base), {})
 
 
 _PLAIN = frozenset({str})
+_PLAIN_TEXT = frozenset({str, Markup})
 
 # Text prints as it is, and a number holds none.
 _WITHOUT_TEXT = (str, int, float)

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
+from inspect import signature
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any, NoReturn
@@ -28,26 +29,22 @@ from jinja2.ext import Extension
 from jinja2.nativetypes import NativeEnvironment
 from jinja2.parser import Parser
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
 from markupsafe import Markup
 
 from pasta_chains._filters import emphasis_filters
 from pasta_chains._runtime import (
+    OPERATORS,
     EmphasisContext,
+    EmphasisGenerator,
     EmphasisTemplate,
     emphasis_class,
     join_printed,
+    noted_operands,
 )
 from pasta_chains._source import with_block_tags, with_bold_as_tags
 from pasta_chains.errors import DocumentError, EmphasisError
-from pasta_chains.markup import SpanMarkup
-from pasta_chains.spans import (
-    SpanStr,
-    carries_emphasis,
-    drop_emphasis,
-    span_count,
-    warn_dropped,
-)
+from pasta_chains.spans import SpanStr, drop_emphasis
 
 
 class EmphasizeExtension(Extension):
@@ -74,9 +71,15 @@ class EmphasizeExtension(Extension):
             filters={**environment.filters, **emphasis_filters(environment.filters)},
             concat=join_printed,
             template_class=emphasis_class(environment.template_class, EmphasisTemplate),
+            code_generator_class=emphasis_class(
+                environment.code_generator_class, EmphasisGenerator
+            ),
+            emphasis_operators=OPERATORS,
             context_class=emphasis_class(environment.context_class, EmphasisContext),
             handle_exception=partial(_handle_exception, environment),
         )
+        if isinstance(environment, SandboxedEnvironment):
+            vars(environment)["wrap_str_format"] = partial(_wrap_str_format, environment)
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
         """Gives `<% emphasize %>` and its kin the delimiters of the environment's blocks.
@@ -111,6 +114,9 @@ class EmphasizeExtension(Extension):
         return [*before, nodes.FilterBlock(body, mark, lineno=tag.lineno)]
 
 
+_JINJAS_ARGUMENTS = signature(jinja2.Environment)
+
+
 class Environment(ImmutableSandboxedEnvironment):
     """A sandboxed Jinja environment with emphasis, strict about undefined variables.
 
@@ -118,6 +124,7 @@ class Environment(ImmutableSandboxedEnvironment):
     reach Python's internals nor change the lists and dicts that the application passes in.
 
     Args:
+        *arguments: Those of `jinja2.Environment`, in its order.
         templates: A folder of templates, or several. One that has the name of a shipped template
             takes its place, and may extend it as `shipped/rag/qa.jinja`.
         bold: Whether `**text**` in the source of a template is emphasis. In variables it never is.
@@ -129,17 +136,18 @@ class Environment(ImmutableSandboxedEnvironment):
         jinja2.TemplateNotFound: There is no such folder of templates.
     """
 
-    # A SpanStr does not hear of it when it stands in a tuple or dict to the right of a %, or to the
-    # right of escaped text and a +.
-    intercepted_binops = frozenset({"%", "+"})
-
     def __init__(
         self,
+        *arguments: Any,
         templates: str | Path | Sequence[str | Path] = (),
-        *,
         bold: bool = False,
         **options: Any,
     ) -> None:
+        if len(arguments) == 1:  # a folder, most likely, which Jinja would take for a delimiter
+            raise EmphasisError(
+                f"Say what {str(arguments[0])!r} is: templates=… or block_start_string=…"
+            )
+        options = _JINJAS_ARGUMENTS.bind_partial(*arguments, **options).arguments
         folders = [templates] if isinstance(templates, str | Path) else list(templates)
         if folders and "loader" in options:
             raise EmphasisError("Pass templates or a loader, not both.")
@@ -150,37 +158,8 @@ class Environment(ImmutableSandboxedEnvironment):
         super().__init__(**options)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "+":
-            if (
-                isinstance(left, str)
-                and isinstance(right, str)
-                and span_count(left) + span_count(right)
-            ):
-                left, right = (SpanMarkup(x) if type(x) is Markup else x for x in (left, right))
-        elif isinstance(left, str) and not isinstance(left, SpanStr) and carries_emphasis(right):
-            warn_dropped("the % operator")
-            right = right.text if isinstance(right, SpanStr) else right
+        left, right = noted_operands(operator, left, right)
         return super().call_binop(context, operator, left, right)
-
-    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        # A plain string cannot take in emphasized pieces, as in {{ ", ".join(documents) }}.
-        owner = getattr(obj, "__self__", None)
-        if (
-            isinstance(owner, str)
-            and type(owner) in (str, Markup)
-            and obj.__name__ in ("join", "replace")
-        ):
-            kind = SpanStr if type(owner) is str else SpanMarkup
-            obj = getattr(kind(owner), obj.__name__)
-        return super().call(context, obj, *args, **kwargs)
-
-    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        wrapped = super().wrap_str_format(value)
-        if wrapped is None or not isinstance(value.__self__, SpanStr):
-            return wrapped
-        bare = drop_emphasis(value.__self__, "str.format")
-        bare = Markup(bare) if isinstance(value.__self__, Markup) else bare
-        return super().wrap_str_format(getattr(bare, value.__name__))
 
 
 def render(source: str, /, **variables: Any) -> SpanStr:
@@ -222,7 +201,7 @@ def _environment_of(path: str | Path, *, bold: bool = False) -> tuple[Environmen
     """An environment that has a template file or a shipped template, and its name there."""
     file = Path(path)
     if file.is_file():
-        return Environment(file.parent, bold=bold), file.name
+        return Environment(templates=file.parent, bold=bold), file.name
     return Environment(bold=bold), str(path)
 
 
@@ -283,6 +262,16 @@ def _handle_exception(environment: jinja2.Environment, source: str | None = None
     elif isinstance(error, jinja2.UndefinedError):
         error.add_note(_place_of(error))  # Jinja's own message stays as it is
     type(environment).handle_exception(environment, source)
+
+
+def _wrap_str_format(environment: SandboxedEnvironment, value: Any) -> Callable[..., str] | None:
+    """Does what the sandbox does with `str.format`, which drops emphasis, with a warning."""
+    wrap = partial(type(environment).wrap_str_format, environment)
+    if wrap(value) is None or not isinstance(value.__self__, SpanStr):
+        return wrap(value)
+    bare = drop_emphasis(value.__self__, "str.format")
+    bare = Markup(bare) if isinstance(value.__self__, Markup) else bare
+    return wrap(getattr(bare, value.__name__))
 
 
 def _place_of(error: BaseException) -> str:

@@ -15,12 +15,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.nativetypes import NativeEnvironment
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
 from marked import bracketed
 
 from pasta_chains.errors import EmphasisDroppedWarning, EmphasisError
 from pasta_chains.spans import STRENGTHS, Span, SpanStr, emphasize
 from pasta_chains.template import EmphasizeExtension, Environment, render, shipped_templates
+
+ENVIRONMENTS: dict[str, jinja2.Environment] = {
+    "ours": Environment(),
+    "plain": jinja2.Environment(extensions=[EmphasizeExtension]),
+    "sandboxed": SandboxedEnvironment(extensions=[EmphasizeExtension]),
+    "asynchronous": Environment(enable_async=True),
+}
+"""The emphasis of each of them is the same."""
 
 # In the tables, what is between « and » is expected to be emphasized.
 
@@ -86,9 +95,9 @@ LANGUAGE = {
 
 
 @pytest.mark.parametrize("source", LANGUAGE)
-@pytest.mark.parametrize("is_async", [False, True])
-def test_language(source: str, is_async: bool) -> None:
-    rendered = Environment(enable_async=is_async).from_string(source).render(VARIABLES)
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_language(source: str, name: str) -> None:
+    rendered = ENVIRONMENTS[name].from_string(source).render(VARIABLES)
     assert bracketed(rendered) == LANGUAGE[source]
 
 
@@ -150,15 +159,15 @@ def test_an_undefined_argument_is_named(argument: str) -> None:
 def test_a_folder_of_templates_comes_before_the_shipped_ones(tmp_path: Path) -> None:
     (tmp_path / "rag").mkdir()
     (tmp_path / "rag" / "qa.jinja").write_text("mine: {% include 'shipped/rag/qa.jinja' %}")
-    environment = Environment(tmp_path)
+    environment = Environment(templates=tmp_path)
     text = environment.get_template("rag/qa.jinja").render(documents=[], question="Why?")
     assert text.startswith("mine: Answer the question")
     with pytest.raises(jinja2.TemplateNotFound):
         environment.get_template("../secret.jinja")
     with pytest.raises(jinja2.TemplateNotFound, match="no folder"):
-        Environment([tmp_path, tmp_path / "none"])
+        Environment(templates=[tmp_path, tmp_path / "none"])
     with pytest.raises(EmphasisError, match="not both"):
-        Environment(tmp_path, loader=jinja2.DictLoader({}))
+        Environment(templates=tmp_path, loader=jinja2.DictLoader({}))
 
 
 def test_render_returns_a_span_string_without_emphasis_too() -> None:
@@ -241,6 +250,16 @@ def test_any_environment_and_any_delimiters() -> None:
     )
 
 
+def test_arguments_stand_where_jinja_has_them() -> None:
+    environment = Environment("[%", "%]", "[[", "]]", trim_blocks=True)
+    source = "[% if 1 %]\n[[ 'x' | emphasize ]]<% emphasize %>{{ x }}<% endemphasize %>[% endif %]"
+    assert bracketed(environment.from_string(source).render()) == "«x»«{{ x }}»"
+    with pytest.raises(EmphasisError, match=r"Say what 'prompts' is: templates=…"):
+        Environment("prompts")
+    with pytest.raises(TypeError, match="multiple values"):
+        Environment("[%", "%]", block_start_string="[%")
+
+
 def test_a_native_environment_is_refused() -> None:
     with pytest.raises(EmphasisError, match="NativeEnvironment"):
         NativeEnvironment(extensions=[EmphasizeExtension])
@@ -276,17 +295,32 @@ def test_other_environments_are_left_alone() -> None:
         "{'k': loud}",
     ],
 )
-def test_dropping_warns(expression: str) -> None:
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_dropping_warns(expression: str, name: str) -> None:
     source = "{{ " + expression + " }}"
+    template = ENVIRONMENTS[name].from_string(source)
     with pytest.warns(EmphasisDroppedWarning, match="cannot keep emphasis"):
-        text = render(source, **VARIABLES)
-    assert text.spans == ()
+        text = template.render(VARIABLES)
+    assert SpanStr(text).spans == ()
     plain = {"loud": "so loud", "louds": ["L1", "p", "L2"]}
-    assert (
-        text
-        == ImmutableSandboxedEnvironment().from_string(source).render(plain)
-        == (render(source, **plain))
-    )
+    expected = ImmutableSandboxedEnvironment().from_string(source).render(plain)
+    assert text == expected == template.render(plain)
+
+
+def test_operators_that_the_application_intercepts_are_still_noticed() -> None:
+    class Careful(Environment):
+        intercepted_binops = frozenset({"**", "%"})
+
+        def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+            if operator == "**":
+                raise jinja2.exceptions.SecurityError("too much")
+            return super().call_binop(context, operator, left, right)
+
+    environment = Careful()
+    with pytest.raises(jinja2.exceptions.SecurityError, match="too much"):
+        environment.from_string("{{ 9 ** 9 }}").render()
+    with pytest.warns(EmphasisDroppedWarning, match="the % operator"):
+        assert environment.from_string("{{ '%s' % (x,) }}").render(x=emphasize("a")) == "a"
 
 
 # Text cannot emphasize itself
