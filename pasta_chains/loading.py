@@ -29,14 +29,8 @@ def load_pretrained(
         **arguments: For the model; those that say where it comes from, for the tokenizer too.
 
     Raises:
-        UnsupportedModelError: There is no such model, or another attention than sdpa is asked for.
+        UnsupportedModelError: There is no such model, or it cannot have the attention asked for.
     """
-    requested = arguments.pop("attn_implementation", "sdpa")
-    if requested != "sdpa":
-        raise UnsupportedModelError(
-            f"Steering runs on the sdpa attention; attn_implementation={requested!r} cannot be "
-            "combined with it. Leave the argument out."
-        )
     shared = {name: value for name, value in arguments.items() if name in _HUB_ARGUMENTS}
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path, **shared)

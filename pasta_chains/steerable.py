@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,9 +13,14 @@ import torch
 from . import attention
 from .errors import UnsupportedModelError
 
+_PROBE = 8
+"""Number of tokens that tell whether a model can be steered."""
+
 
 def make_steerable(model: Any) -> list[int]:
     """Have a model call our attention function, and let `generate` pass its arguments on.
+
+    The function runs on the kernel that the model was loaded with.
 
     Args:
         model: A `PreTrainedModel` that can generate. When it is refused it is left as it was.
@@ -24,24 +30,27 @@ def make_steerable(model: Any) -> list[int]:
 
     Raises:
         UnsupportedModelError: Its attention cannot be chosen, is not told what to steer, or is of a
-            kind that is not steered yet.
+            kind that cannot be steered.
     """
-    attention.register()
     _refuse_closed(model)
-    before = model.config._attn_implementation
-    model.set_attn_implementation(attention.NAME)
+    plain = _probe(model)
+    before = _implementations(model.config, str)
+    model.set_attn_implementation(_implementations(model.config, attention.register))
     try:
+        _check_unsteered(model, plain)
         layers = _layers_that_ask(model)
     except Exception as error:  # whatever it is, the model must be left as it was
         model.set_attn_implementation(before)
         if isinstance(error, UnsupportedModelError):
             raise
         raise UnsupportedModelError(
-            f"{type(model).__name__} cannot be steered: two steered tokens end in "
+            f"{type(model).__name__} cannot be steered: a few steered tokens end in "
             f"{type(error).__name__}: {error}"
         ) from error
-    # `generate` would refuse our two arguments as typing errors.
+    # `generate` would refuse our arguments as typing errors.
     model._validate_model_kwargs = partial(_validate_without_steering, model)
+    if _count_seen not in model._forward_pre_hooks.values():
+        model.register_forward_pre_hook(_count_seen, with_kwargs=True)
     return layers
 
 
@@ -57,30 +66,45 @@ def _refuse_closed(model: Any) -> None:
             f"{name}.forward takes no further arguments to pass on to its attention, so it cannot "
             "be steered."
         )
-    config = model.config.get_text_config()
-    short = {"sliding_attention", "chunked_attention"} & set(
-        getattr(config, "layer_types", None) or ()
-    )
-    if short or getattr(config, "attention_chunk_size", None):
-        raise UnsupportedModelError(
-            f"{name} has layers that read a part of the prompt at a time (sliding-window or "
-            "chunked attention), which cannot be steered yet. Use it through transformers, without "
-            "emphasis, or choose a model with full attention."
-        )
+
+
+def _implementations(config: Any, name: Callable[[str], str]) -> Any:
+    """What `set_attn_implementation` takes: a name for a configuration and each inside it."""
+    own = config._attn_implementation
+    named = {"": own and name(own)}
+    for key in config.sub_configs:
+        inner = getattr(config, key)
+        if inner is not None:
+            named[key] = _implementations(inner, name)
+    return named
 
 
 @torch.no_grad()
+def _probe(model: Any, **steering: Any) -> Any:
+    """Logits of a few tokens."""
+    ids = torch.zeros((1, _PROBE), dtype=torch.long, device=model.device)
+    training = model.training
+    model.eval()
+    try:
+        output = model(ids, attention_mask=torch.ones_like(ids), use_cache=False, **steering)
+    finally:
+        model.train(training)
+    return output.logits
+
+
+def _check_unsteered(model: Any, plain: torch.Tensor) -> None:
+    if not torch.equal(_probe(model), plain):
+        raise UnsupportedModelError(
+            f"{type(model).__name__} computes something else when its attention function is ours, "
+            "even without emphasis, so it cannot be steered."
+        )
+
+
 def _layers_that_ask(model: Any) -> list[int]:
-    """Run two tokens through the model: a layer that asks for its heads leaves its number."""
+    """Steer the probe: a layer that asks for its heads leaves its number."""
     asked: defaultdict[int, tuple[int, ...]] = defaultdict(lambda: (0,))
-    ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
-    bias = torch.zeros((1, 2), device=model.device)
-    model(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        use_cache=False,
-        **{attention.BIAS: bias, attention.HEADS: asked},
-    )
+    bias = torch.zeros((1, _PROBE), device=model.device)
+    _probe(model, **{attention.BIAS: bias, attention.HEADS: asked})
     if not asked:
         raise UnsupportedModelError(
             f"The layers of {type(model).__name__} do not pass the steering on to their attention, "
@@ -89,7 +113,25 @@ def _layers_that_ask(model: Any) -> list[int]:
     return sorted(asked)
 
 
+def _count_seen(
+    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Before each forward: tell layers that keep only the last tokens how many there have been."""
+    cache = kwargs.get("past_key_values")
+    if kwargs.get(attention.BIAS) is None or cache is None:
+        return None
+    sliding = next(
+        (i for i, slides in enumerate(cache.is_sliding) if slides and i < len(cache.layers)), None
+    )
+    if sliding is None:
+        return None
+    ids = args[0] if args else kwargs.get("input_ids")
+    new = ids if ids is not None else kwargs["inputs_embeds"]
+    seen = int(cache.layers[sliding].get_seq_length()) + new.shape[1]
+    return args, {**kwargs, attention.SEEN: seen}
+
+
 def _validate_without_steering(model: Any, model_kwargs: dict[str, Any]) -> None:
-    own = (attention.BIAS, attention.HEADS)
+    own = (attention.BIAS, attention.HEADS, attention.SEEN)
     others = {name: value for name, value in model_kwargs.items() if name not in own}
     type(model)._validate_model_kwargs(model, others)

@@ -56,11 +56,20 @@ def logits(
         ) -> tuple[Tensor, None]:
             groups = query.shape[1] // key.shape[1]
             key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-            scores = query @ key.transpose(-1, -2) * kwargs["scaling"] + mask
+            scores = query @ key.transpose(-1, -2) * kwargs["scaling"]
+            if kwargs.get("softcap"):
+                scores = (scores / kwargs["softcap"]).tanh() * kwargs["softcap"]
+            if kwargs.get("position_bias") is not None:
+                scores = scores + kwargs["position_bias"]
+            scores = scores + mask
             for head in heads.get(module.layer_idx, ()):
                 scores[:, head, :, : len(bias)] += torch.tensor(bias, dtype=scores.dtype)
-            out = nn.functional.softmax(scores, -1) @ value
-            return out.transpose(1, 2), None
+            sinks = kwargs.get("s_aux")
+            if sinks is not None:  # one more key for each head, which has no value
+                sinks = sinks.reshape(1, -1, 1, 1).expand(*scores.shape[:-1], 1)
+                scores = torch.cat([scores, sinks], -1)
+            weights = nn.functional.softmax(scores, -1)[..., : key.shape[2]]
+            return (weights @ value).transpose(1, 2), None
 
         AttentionInterface.register("oracle", attend)
         plain.set_attn_implementation("oracle")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import oracle
 import pytest
 import tiny
 import torch
+from torch import Tensor
 
 from pasta_chains import demo
-from pasta_chains.attention import steered_attention
+from pasta_chains.attention import Steering, register, steered_attention
 from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import UnsupportedModelError
 from pasta_chains.profile import HeadProfile
@@ -131,46 +134,130 @@ def test_an_empty_profile_changes_no_bit() -> None:
     assert set(inputs) == {"input_ids", "attention_mask"}
 
 
-def test_only_profiled_heads_change() -> None:
+class Layer(torch.nn.Module):
+    """As much of an attention layer as a kernel asks for."""
+
+    def __init__(self, groups: int = 2) -> None:
+        super().__init__()
+        self.layer_idx, self.num_key_value_groups, self.is_causal = 0, groups, True
+        self.training = False
+
+
+def defined(
+    query: Tensor, key: Tensor, value: Tensor, hidden: Tensor, bias: Tensor, heads: tuple[int, ...]
+) -> Tensor:
+    """PASTA's definition, in float64. `hidden` is true where a query may not read a key."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = (x.double().repeat_interleave(groups, 1) for x in (key, value))
+    logits = query.double() @ key.transpose(-1, -2) * 0.3
+    logits[:, list(heads)] += bias[:, None, None].double()
+    weights = logits.masked_fill(hidden, -torch.inf).softmax(-1)
+    return (weights.nan_to_num() @ value).transpose(1, 2)
+
+
+HEADS = {
+    "one head": (1,),
+    "one of each group": (0, 3),
+    "a whole group": (2, 3),
+    "every head": (0, 1, 2, 3),
+}
+
+
+@pytest.mark.parametrize("heads", HEADS.values(), ids=HEADS.keys())
+@pytest.mark.parametrize("queries", [1, 5, 40])
+@pytest.mark.parametrize("padded", [False, True], ids=["full", "padded"])
+@pytest.mark.parametrize("size", [12, 13])
+def test_every_form_equals_the_definition(
+    heads: tuple[int, ...], queries: int, padded: bool, size: int
+) -> None:
     torch.manual_seed(0)
-    module = torch.nn.Module()
-    module.layer_idx, module.num_key_value_groups = 0, 2  # type: ignore[assignment]
-    query, key, value = (torch.randn(2, heads, 7, 12) for heads in (4, 2, 2))
-    bias = torch.tensor([[0.0, -3, 0, -3, -3], [-1.0, 0, 0, 0, 0]])
-    arguments = (module, query, key, value, None)
-    plain, _ = steered_attention(*arguments, scaling=0.3)
+    keys = 40
+    query = torch.randn(2, 4, queries, size)
+    key, value = torch.randn(2, 2, keys, size), torch.randn(2, 2, keys, size)
+    bias = torch.where(torch.rand(2, 30) < 0.5, 0.0, -3 * torch.rand(2, 30))
+    hidden = torch.ones(queries, keys, dtype=torch.bool).triu(keys - queries + 1)[None, None]
+    hidden = hidden.repeat(2, 1, 1, 1)
+    if padded:
+        hidden[0, :, :, :6] = True
+    mask = ~hidden if padded or 1 < queries < keys else None
+    register("sdpa")
+    arguments = (Layer(), query, key, value, mask)
+    plain, _ = steered_attention("sdpa", *arguments, scaling=0.3)
     found, _ = steered_attention(
-        *arguments, scaling=0.3, steering_bias=bias, steering_heads={0: (1, 2)}
+        "sdpa", *arguments, scaling=0.3, steering_bias=bias, steering_heads={0: heads}
     )
-    assert torch.equal(found[:, :, [0, 3]], plain[:, :, [0, 3]])
-    assert ((found - plain)[:, :, [1, 2]].abs() > 1e-3).any()
+    others = [head for head in range(4) if head not in heads]
+    assert torch.equal(found[:, :, others], plain[:, :, others])
+    wanted = defined(
+        query, key, value, hidden, torch.nn.functional.pad(bias, (0, keys - 30)), heads
+    )
+    some = ~hidden.all(-1)[:, 0]  # queries of padding read nothing, and nobody reads them
+    assert (found - wanted)[some].abs().max() < 1e-6
+    assert ((found - plain)[some][:, list(heads)].abs() > 1e-3).any()
 
 
-def test_half_precision_keeps_the_weight_of_a_token() -> None:
+def test_a_padded_batch_needs_no_mask_in_the_steered_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    masks = []
+    plain = torch.nn.functional.scaled_dot_product_attention
+
+    def spy(*args: Tensor, **kwargs: Any) -> Tensor:
+        masks.append(kwargs["attn_mask"])
+        return plain(*args, **kwargs)
+
+    profile = HeadProfile({0: [1], 1: [0, 1, 2, 3]}, alpha=0.02)
+    steered = SteeredModel(tiny.llama(), tiny.tokenizer(), profile)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    inputs = steered.inputs([SpanStr(TEXT, [Span(0, 30)]), SpanStr(TEXT[:60], [Span(4, 9)])])
+    with torch.no_grad():
+        steered.model(**inputs)
+    plain_0, steered_0, steered_1, plain_2 = masks
+    assert steered_0 is None
+    assert steered_1 is None
+    assert plain_0.dtype == plain_2.dtype == torch.bool
+
+
+@pytest.mark.parametrize("keys", [6, 10])
+def test_a_layer_that_keeps_the_last_tokens_gets_their_bias(keys: int) -> None:
+    bias = torch.arange(-8.0, 0)[None]
+    key = torch.zeros(1, 1, keys, 4)
+    found = Steering.of_keys(bias, (0,), key, seen=10).bias
+    assert found.tolist() == [[*range(-8, 0), 0, 0][10 - keys :]]
+
+
+def test_the_first_chunk_of_a_prompt_gets_the_first_part_of_the_bias() -> None:
+    found = Steering.of_keys(torch.arange(-8.0, 0)[None], (0,), torch.zeros(1, 1, 3, 4), None).bias
+    assert found.tolist() == [[-8, -7, -6]]
+
+
+@pytest.mark.parametrize("queries", [2, 40], ids=["written out", "wider key"])
+@pytest.mark.parametrize("alpha", [0.9, 0.3, 0.011])
+def test_half_precision_keeps_the_weight_of_a_token(alpha: float, queries: int) -> None:
     """Two channels carry the bias: in bfloat16 one would err by more than 1 %."""
-    module = torch.nn.Module()
-    module.layer_idx = 0  # type: ignore[assignment]
-    query = key = torch.zeros(1, 1, 2, 96, dtype=torch.bfloat16)
-    value = torch.zeros(1, 1, 2, 96, dtype=torch.bfloat16)
+    keys = max(queries, 2)
+    query = torch.zeros(1, 1, queries, 96, dtype=torch.bfloat16)
+    key = torch.zeros(1, 1, keys, 96, dtype=torch.bfloat16)
+    value = torch.zeros(1, 1, keys, 96, dtype=torch.bfloat16)
     value[0, 0, 0, 0] = 1  # the output's first number is the share of the first token
-    for alpha in (0.9, 0.3, 0.011):
-        bias = torch.tensor([[0.0, alpha]]).log().clamp(min=-10)
-        bias = torch.tensor([[bias[0, 1].item(), 0.0]])
-        found, _ = steered_attention(
-            module, query, key, value, None, is_causal=False,
-            scaling=96**-0.5, steering_bias=bias, steering_heads={0: (0,)},
-        )  # fmt: skip
-        share = found[0, 1, 0, 0].item()
-        assert share == pytest.approx(alpha / (1 + alpha), rel=2**-8)
+    bias = torch.full((1, keys), -torch.inf).clamp(min=-100)
+    bias[0, :2] = torch.tensor([alpha, 1.0]).log()
+    mask = torch.ones(1, 1, queries, keys, dtype=torch.bool)
+    found, _ = steered_attention(
+        "sdpa", Layer(1), query, key, value, mask, scaling=96**-0.5, steering_bias=bias,
+        steering_heads={0: (0,)},
+    )  # fmt: skip
+    assert found[0, -1, 0, 0].item() == pytest.approx(alpha / (1 + alpha), rel=2**-8)
 
 
-@pytest.mark.parametrize("argument", ["sliding_window", "softcap", "s_aux", "position_bias"])
-def test_other_kinds_of_attention_are_refused(argument: str) -> None:
-    module = torch.nn.Module()
-    module.layer_idx = 0  # type: ignore[assignment]
+def test_a_capped_kernel_is_refused() -> None:
     query = torch.zeros(1, 1, 2, 8)
-    with pytest.raises(UnsupportedModelError, match="cannot be steered yet"):
+    with pytest.raises(UnsupportedModelError, match="attn_implementation='eager'"):
         steered_attention(
-            module, query, query, query, None, steering_bias=torch.zeros(1, 2),
-            steering_heads={0: (0,)}, **{argument: 4},
+            "sdpa", Layer(1), query, query, query, None, steering_bias=torch.zeros(1, 2),
+            steering_heads={0: (0,)}, softcap=4.0,
         )  # fmt: skip
+
+
+def test_a_layer_without_an_eager_function_of_its_own_is_refused() -> None:
+    query = torch.zeros(1, 1, 2, 8)
+    with pytest.raises(UnsupportedModelError, match="no eager attention function of its own"):
+        steered_attention("eager", Layer(1), query, query, query, None)

@@ -11,7 +11,6 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     BertTokenizerLegacy,
-    Gemma2Config,
     GPT2Config,
     GPTJConfig,
     MambaConfig,
@@ -96,11 +95,17 @@ def test_a_profile_that_does_not_fit_is_refused(folder: Path, profile: Any, mess
         SteeredModel.from_pretrained(folder, profile)
 
 
-@pytest.mark.parametrize("implementation", ["eager", "flash_attention_2", "pasta"])
-def test_another_attention_is_refused(folder: Path, implementation: str) -> None:
-    with pytest.raises(UnsupportedModelError, match="Leave the argument out"):
-        SteeredModel.from_pretrained(folder, attn_implementation=implementation)
-    assert SteeredModel.from_pretrained(folder, attn_implementation="sdpa").profile == PROFILE
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_any_kernel_is_steered_alike(folder: Path, implementation: str) -> None:
+    steered = SteeredModel.from_pretrained(folder, attn_implementation=implementation)
+    assert steered.model.config._attn_implementation == f"pasta_{implementation}"
+    expected = SteeredModel.from_pretrained(folder).score(SECOND, [" Bo", " Ada"])
+    assert steered.score(SECOND, [" Bo", " Ada"]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_kernel_that_is_not_installed_is_refused(folder: Path) -> None:
+    with pytest.raises(UnsupportedModelError, match=r"cannot be loaded: .*[Ff]lash"):
+        SteeredModel.from_pretrained(folder, attn_implementation="flash_attention_2")
 
 
 @pytest.mark.parametrize(
@@ -119,22 +124,16 @@ def test_a_folder_that_is_no_model_is_refused_with_its_name(
         SteeredModel.from_pretrained(broken)
 
 
-GEMMA2 = Gemma2Config(**SIZES, head_dim=8, layer_types=["full_attention"] * 2)
-
-
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         (GPTJConfig(vocab_size=360, n_embd=32, n_layer=2, n_head=4, rotary_dim=4, bos_token_id=1,
                     eos_token_id=2),
          "GPTJForCausalLM does not let its attention function be chosen"),
-        (MistralConfig(**SIZES, sliding_window=16), "MistralAttention uses sliding-window"),
-        (GEMMA2, "Gemma2Attention uses soft-capped attention logits"),
-        (Gemma2Config(**SIZES, head_dim=8), "sliding-window or chunked"),
         (MambaConfig(vocab_size=360, hidden_size=32, num_hidden_layers=1, pad_token_id=0),
          "MambaForCausalLM do not pass the steering on"),
     ],
-    ids=["GPT-J", "sliding window", "soft cap", "both", "no attention"],
+    ids=["GPT-J", "no attention"],
 )  # fmt: skip
 def test_a_model_that_cannot_be_steered_is_refused_when_loaded(
     config: PreTrainedConfig, message: str, tmp_path: Path

@@ -19,17 +19,14 @@ from pasta_chains.spans import Span, SpanStr
 TEXT = "The mayor of Tarn is Ada Lowe. The mayor of Tarn is Bo Marsh. Who is the mayor? Answer:"
 
 STEERED = [
-    "gemma", "gpt2", "gpt_neox", "granite", "llama", "olmo2", "opt", "phi", "phi3", "qwen2",
-    "qwen3", "smollm3", "starcoder2",
+    "cohere", "cohere2", "gemma", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "gpt_oss", "granite",
+    "llama", "llama4_text", "mistral", "olmo2", "opt", "phi", "phi3", "qwen2", "qwen3", "smollm3",
+    "starcoder2",
 ]  # fmt: skip
 REFUSED = {
     "bloom": "does not let its attention function be chosen",
     "falcon": "does not let its attention function be chosen",
-    "gemma2": "sliding-window or chunked",
-    "gemma3_text": "sliding-window or chunked",
-    "gpt_oss": "sliding-window or chunked",
     "gptj": "does not let its attention function be chosen",
-    "mistral": "uses sliding-window attention",
     "mpt": "does not let its attention function be chosen",
     "stablelm": "do not pass the steering on",
 }
@@ -70,11 +67,6 @@ def test_is_refused_and_left_as_it_was(model_type: str, reason: str) -> None:
         SteeredModel(model, tiny.tokenizer(), HeadProfile({0: [1]}))
     assert model.config._attn_implementation == before
     assert "_validate_model_kwargs" not in vars(model)
-
-
-def test_chunked_attention_is_refused() -> None:
-    with pytest.raises(UnsupportedModelError, match="chunked attention"):
-        SteeredModel(decoder("llama4_text"), tiny.tokenizer(), HeadProfile({0: [1]}))
 
 
 def test_values_may_be_narrower_than_keys() -> None:
