@@ -129,7 +129,7 @@ _OF_TYPE: dict[str, dict[str, Any]] = {
     "glm_moe_dsa": {"indexer_types": ["full", "shared"]},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "granitemoehybrid": _SCANS,
-    # The layers that it counts are the 2 stacks' 1, in each of 2 * (3 + 1) passes.
+    # It counts a layer once for each pass through it: 1 in a stack, 2 * (3 + 1) passes.
     "hrm_text": {"num_layers_per_stack": 1, "num_hidden_layers": 8},
     "inkling_text": {"logits_mup_width_multiplier": 1.0},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
