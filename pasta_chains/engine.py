@@ -7,7 +7,8 @@ share one.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -17,12 +18,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCrite
 
 from . import attention
 from .errors import ProfileError, PromptError, PromptTooLongError, UnsupportedModelError
-from .generation import Generation, check_arguments, checked_stop, read_generation
+from .generation import (
+    Generation,
+    check_arguments,
+    check_new_tokens,
+    checked_stop,
+    read_generation,
+)
 from .loading import load_pretrained
+from .overflow import Overflow, check_overflow
 from .profile import FILE_NAME, HeadProfile
-from .prompts import Prompt, TokenizedPrompt, as_list, tokenize
+from .prompts import Prompt, Room, TokenizedPrompt, as_list, tokenize, tokenize_to_fit
 from .steerable import make_steerable
-from .streaming import StopStrings, cut_at_stop, stream_text
+from .streaming import StopStrings, TextStream, cut_at_stop, stream_text
+from .untrusted import ControlTokens, check_control_tokens
 
 DEFAULT_NEW_TOKENS = 256
 
@@ -36,10 +45,14 @@ class SteeredModel:
         tokenizer: Its tokenizer, a fast one.
         profile: The heads to steer, or a file with them. Without one, prompts with emphasis are
             refused.
+        control_tokens: Which text may become control tokens such as role markers. By default
+            ("template") the chat template's and that of text prompts, but not that of chat
+            messages; "nowhere" keeps text prompts text, too; "anywhere" is as in transformers.
 
     Raises:
         UnsupportedModelError: The model's attention cannot be steered.
         ProfileError: The profile is not for this model.
+        PromptError: There is no such way to read control tokens.
     """
 
     def __init__(
@@ -47,7 +60,10 @@ class SteeredModel:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         profile: HeadProfile | str | Path | None = None,
+        *,
+        control_tokens: ControlTokens = "template",
     ) -> None:
+        check_control_tokens(control_tokens)
         if not tokenizer.is_fast:
             raise UnsupportedModelError(
                 f"{type(tokenizer).__name__} is a slow tokenizer and gives no character offsets, "
@@ -55,6 +71,7 @@ class SteeredModel:
             )
         self.model: Any = model  # a PreTrainedModel, whose type does not tell that it generates
         self.tokenizer = tokenizer
+        self.control_tokens: ControlTokens = control_tokens
         if isinstance(profile, str | Path):
             profile = HeadProfile.load(profile)
         self._check_fits_model(profile)  # before the model is touched
@@ -67,6 +84,8 @@ class SteeredModel:
         cls,
         name_or_path: str | Path,
         profile: HeadProfile | str | Path | None = None,
+        *,
+        control_tokens: ControlTokens = "template",
         **from_pretrained_arguments: Any,
     ) -> Self:
         """Load a model and its tokenizer with transformers.
@@ -74,18 +93,21 @@ class SteeredModel:
         Args:
             name_or_path: A local folder or a name on the Hugging Face hub.
             profile: The heads to steer; by default the `head_profile.json` of a local folder.
+            control_tokens: Which text may become control tokens, as for the class itself.
             **from_pretrained_arguments: For `AutoModelForCausalLM.from_pretrained`, such as
                 `dtype`, `device_map` or `revision`.
 
         Raises:
             UnsupportedModelError: There is no such model, or it cannot be steered.
             ProfileError: The profile is unreadable, or not for this model.
+            PromptError: There is no such way to read control tokens.
         """
+        check_control_tokens(control_tokens)  # before a large model is loaded
         model, tokenizer = load_pretrained(name_or_path, **from_pretrained_arguments)
         beside = Path(name_or_path) / FILE_NAME
         if profile is None and beside.is_file():
             profile = beside
-        return cls(model, tokenizer, profile)
+        return cls(model, tokenizer, profile, control_tokens=control_tokens)
 
     @property
     def profile(self) -> HeadProfile | None:
@@ -141,6 +163,7 @@ class SteeredModel:
         max_new_tokens: int | None = None,
         stop: str | Sequence[str] = (),
         alpha: float | None = None,
+        overflow: Overflow = "error",
         **generation_arguments: Any,
     ) -> list[Generation]:
         """Continue a batch of prompts and tell how each ended.
@@ -150,6 +173,8 @@ class SteeredModel:
             max_new_tokens: Longest answer; by default 256 or what the context leaves.
             stop: Texts that end an answer, or one.
             alpha: Instead of the profile's, for spans that have none of their own.
+            overflow: What to do when a prompt and its answer do not fit the context: "error", or
+                "keep-emphasis" to drop plain text from the prompt, oldest first.
             **generation_arguments: For transformers' `generate`, such as `do_sample`.
 
         Raises:
@@ -162,13 +187,13 @@ class SteeredModel:
         if not prompts:
             return []
         tokenized, stopping, arguments = self._request(
-            prompts, max_new_tokens, stop, alpha, generation_arguments
+            prompts, max_new_tokens, stop, alpha, overflow, generation_arguments
         )
         output = self.model.generate(**arguments)
         width = arguments["input_ids"].shape[1]
         ends = generation_arguments.get("eos_token_id", self.model.generation_config.eos_token_id)
         return [
-            read_generation(self.tokenizer, len(prompt.ids), row[width:].tolist(), stopping, ends)
+            read_generation(self.tokenizer, prompt, row[width:].tolist(), stopping, ends)
             for prompt, row in zip(tokenized, output, strict=True)
         ]
 
@@ -179,15 +204,19 @@ class SteeredModel:
         max_new_tokens: int | None = None,
         stop: str | Sequence[str] = (),
         alpha: float | None = None,
+        overflow: Overflow = "error",
         **generation_arguments: Any,
-    ) -> Generator[str, None, None]:
+    ) -> TextStream:
         """Continue one prompt and yield the text as it comes.
 
         Closing the generator stops the model. The arguments and errors are those of `run`; errors
         in the prompt are raised here, before the first piece.
+
+        Returns:
+            A generator that knows what was dropped from the prompt.
         """
-        _, stopping, arguments = self._request(
-            [prompt], max_new_tokens, stop, alpha, generation_arguments
+        (tokenized,), stopping, arguments = self._request(
+            [prompt], max_new_tokens, stop, alpha, overflow, generation_arguments
         )
         criteria = arguments.pop("stopping_criteria")
         pieces = stream_text(
@@ -198,11 +227,17 @@ class SteeredModel:
             ),
             self.tokenizer,
         )
-        return cut_at_stop(pieces, stopping.stop)
+        answer = cut_at_stop(pieces, stopping.stop)
+        return TextStream(answer, tokenized.dropped, tokenized.dropped_tokens)
 
     @torch.no_grad()
     def score(
-        self, prompt: Prompt, continuations: Sequence[str], *, alpha: float | None = None
+        self,
+        prompt: Prompt,
+        continuations: Sequence[str],
+        *,
+        alpha: float | None = None,
+        overflow: Overflow = "error",
     ) -> list[float]:
         """Log-probability of each continuation after the prompt, in nats.
 
@@ -211,6 +246,7 @@ class SteeredModel:
             continuations: Texts, tokenized apart from the prompt: include a leading space where
                 the tokenizer's words begin with one.
             alpha: Instead of the profile's.
+            overflow: As for `run`; the longest continuation is the answer.
 
         Raises:
             PromptError: A continuation is empty, or the prompt is malformed.
@@ -218,14 +254,17 @@ class SteeredModel:
         """
         if isinstance(continuations, str):
             raise PromptError("continuations is one text; it must be a list of texts.")
-        tokenized = self._tokenize(prompt, alpha)
-        rows = []
+        answers: list[list[int]] = []
         for text in continuations:
-            ids = self.tokenizer(str(text), add_special_tokens=False)["input_ids"]
-            if not ids:
+            answers.append(self.tokenizer(str(text), add_special_tokens=False)["input_ids"])
+            if not answers[-1]:
                 raise PromptError(f"The continuation {text!r} has no token to score.")
-            bias = tokenized.bias + [0.0] * len(ids)
-            rows.append(TokenizedPrompt(tokenized.text, tokenized.ids + ids, bias))
+        room = self._room_beside(max(map(len, answers), default=0), overflow)
+        tokenized = self._tokenize(prompt, alpha, room)
+        rows = [
+            replace(tokenized, ids=tokenized.ids + ids, bias=tokenized.bias + [0.0] * len(ids))
+            for ids in answers
+        ]
         if not rows:
             return []
         # Left padding keeps the continuations' ends in line, so one slice holds all their logits.
@@ -263,7 +302,7 @@ class SteeredModel:
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Number of tokens the model reads for a prompt."""
-        return len(tokenize(prompt, self.tokenizer, alpha=1.0).ids)
+        return len(tokenize(prompt, self.tokenizer, 1.0, self.control_tokens).ids)
 
     def _request(
         self,
@@ -271,11 +310,14 @@ class SteeredModel:
         max_new_tokens: int | None,
         stop: str | Sequence[str],
         alpha: float | None,
+        overflow: Overflow,
         arguments: dict[str, Any],
     ) -> tuple[list[TokenizedPrompt], StopStrings, dict[str, Any]]:
         """The tokenized prompts, what ends their answers, and all arguments of `generate`."""
         check_arguments(arguments)
-        tokenized = [self._tokenize(prompt, alpha) for prompt in prompts]
+        check_new_tokens(max_new_tokens)
+        room = self._room_beside(max_new_tokens, overflow)
+        tokenized = [self._tokenize(prompt, alpha, room) for prompt in prompts]
         inputs = self._inputs(tokenized)
         width = inputs["input_ids"].shape[1]
         stopping = StopStrings(self.tokenizer, checked_stop(stop), width)
@@ -284,10 +326,22 @@ class SteeredModel:
         more = {"max_new_tokens": limit, "stopping_criteria": criteria}
         return tokenized, stopping, {**arguments, **inputs, **more}
 
-    def _tokenize(self, prompt: Prompt, alpha: float | None) -> TokenizedPrompt:
+    def _room_beside(self, new_tokens: int | None, overflow: Overflow) -> Room | None:
+        """The room that an answer leaves for a prompt; None when nothing is to be dropped."""
+        check_overflow(overflow)
+        if overflow == "error" or self.context_length is None:
+            return None
+        return Room.beside(new_tokens, self.context_length, DEFAULT_NEW_TOKENS)
+
+    def _tokenize(
+        self, prompt: Prompt, alpha: float | None, room: Room | None = None
+    ) -> TokenizedPrompt:
         if alpha is None:
             alpha = self._profile.alpha if self._profile else 1.0
-        tokenized = tokenize(prompt, self.tokenizer, alpha)
+        if room is None:
+            tokenized = tokenize(prompt, self.tokenizer, alpha, self.control_tokens)
+        else:
+            tokenized = tokenize_to_fit(prompt, self.tokenizer, alpha, room, self.control_tokens)
         if tokenized.text.spans and self._profile is None:
             raise ProfileError(
                 f"The prompt emphasizes text, but {self.name or 'the model'} has no head profile, "
@@ -319,8 +373,6 @@ class SteeredModel:
 
     def _room(self, prompt_tokens: int, wanted: int | None) -> int:
         """Number of tokens to write, after checking that they fit."""
-        if wanted is not None and (type(wanted) is not int or wanted < 1):
-            raise PromptError(f"max_new_tokens is {wanted!r}; it must be a whole number above 0.")
         self._check_fits(prompt_tokens, 1 if wanted is None else wanted)
         if wanted is not None:
             return wanted

@@ -9,6 +9,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from .errors import PromptError
+from .overflow import Dropped
+from .prompts import TokenizedPrompt
 from .streaming import StopStrings
 
 
@@ -21,17 +23,21 @@ class Generation:
         prompt_tokens: Number of tokens read.
         new_tokens: Number of tokens written, the end token included.
         finish_reason: "stop" when the model or a stop string ended the text, otherwise "length".
+        dropped: The ranges of the prompt's text that were left out to make it fit.
+        dropped_tokens: By how many tokens that made it shorter.
     """
 
     text: str
     prompt_tokens: int
     new_tokens: int
     finish_reason: str
+    dropped: tuple[Dropped, ...] = ()
+    dropped_tokens: int = 0
 
 
 def read_generation(
     tokenizer: PreTrainedTokenizerBase,
-    prompt_tokens: int,
+    prompt: TokenizedPrompt,
     new: list[int],
     stopping: StopStrings,
     ends: int | list[int] | None,
@@ -40,7 +46,7 @@ def read_generation(
 
     Args:
         tokenizer: The model's.
-        prompt_tokens: Number of tokens read.
+        prompt: What it read.
         new: The tokens written, and padding after them.
         stopping: What was to end the answer.
         ends: The model's own end tokens.
@@ -52,7 +58,8 @@ def read_generation(
     text = str(tokenizer.decode(new[:length], skip_special_tokens=True))
     text = text[: min((text.find(word) for word in stopping.stop if word in text), default=None)]
     ended = stopped is not None or (length > 0 and new[length - 1] in last)
-    return Generation(text, prompt_tokens, length, "stop" if ended else "length")
+    reason = "stop" if ended else "length"
+    return Generation(text, len(prompt.ids), length, reason, prompt.dropped, prompt.dropped_tokens)
 
 
 _REFUSED_ARGUMENTS = {
@@ -73,6 +80,16 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     for name, way_out in _REFUSED_ARGUMENTS.items():
         if name in arguments:
             raise PromptError(f"{name} cannot be used here: {way_out}.")
+
+
+def check_new_tokens(wanted: int | None) -> None:
+    """Refuse a longest answer that is no number of tokens.
+
+    Raises:
+        PromptError: It is neither None nor a whole number above 0.
+    """
+    if wanted is not None and (type(wanted) is not int or wanted < 1):
+        raise PromptError(f"max_new_tokens is {wanted!r}; it must be a whole number above 0.")
 
 
 def checked_stop(stop: str | Sequence[str]) -> list[str]:

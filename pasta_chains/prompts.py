@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from transformers import PreTrainedTokenizerBase
 
-from .chat import Message, is_chat, render_chat
-from .errors import PromptError
+from .chat import Message, RenderedChat, is_chat, render_chat
+from .errors import PromptError, PromptTooLongError
+from .overflow import Dropped, droppable, fewest, without
 from .spans import SpanStr
-from .tokens import token_bias
+from .tokens import token_bias, token_spans
+from .untrusted import ControlTokens, Encoded, control_ranges, encode
 
 Prompt: TypeAlias = str | Sequence[Message]
 """One prompt: a text with or without emphasis, or a list of chat messages."""
@@ -25,11 +27,15 @@ class TokenizedPrompt:
         text: The whole text, chat template included, with its emphasis.
         ids: Its token ids.
         bias: One number <= 0 per token; all 0 when nothing is emphasized.
+        dropped: What was left out of the prompt to make it fit.
+        dropped_tokens: By how many tokens that made it shorter.
     """
 
     text: SpanStr
     ids: list[int]
     bias: list[float]
+    dropped: tuple[Dropped, ...] = ()
+    dropped_tokens: int = 0
 
     @property
     def is_steered(self) -> bool:
@@ -68,8 +74,12 @@ def prompt_text(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> SpanStr:
         PromptError: It is neither text nor chat messages; or the model has no chat template, or
             the template renders another text here than in transformers.
     """
+    return _rendered(prompt, tokenizer).text
+
+
+def _rendered(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> RenderedChat:
     if isinstance(prompt, str):
-        return prompt if isinstance(prompt, SpanStr) else SpanStr(prompt)
+        return RenderedChat(prompt if isinstance(prompt, SpanStr) else SpanStr(prompt))
     if not is_chat(prompt):
         raise PromptError(f"A prompt is a text or a list of chat messages, not {prompt!r}.")
     if not tokenizer.chat_template:
@@ -82,18 +92,23 @@ def prompt_text(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> SpanStr:
     except ValueError as error:  # several, and none is the default
         raise PromptError(str(error)) from error
     variables: dict[str, Any] = {"tools": None, "documents": None, **tokenizer.special_tokens_map}
-    text = render_chat(prompt, template, **variables)
+    rendered = render_chat(prompt, template, **variables)
     plain = [{**message, "content": SpanStr(message["content"]).text} for message in prompt]
     official = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
-    if text.text != official:
+    if rendered.text.text != official:
         raise PromptError(
             "The model's chat template renders another text here than in transformers, so emphasis "
             "could be misplaced. Render the prompt yourself and pass it as one text."
         )
-    return text
+    return rendered
 
 
-def tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, alpha: float) -> TokenizedPrompt:
+def tokenize(
+    prompt: Prompt,
+    tokenizer: PreTrainedTokenizerBase,
+    alpha: float,
+    control_tokens: ControlTokens = "template",
+) -> TokenizedPrompt:
     """Tokenize a prompt, once, and give each token its bias.
 
     Args:
@@ -101,20 +116,116 @@ def tokenize(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, alpha: float) -
             template brings them.
         tokenizer: A fast tokenizer.
         alpha: For spans that have none of their own.
+        control_tokens: Which text may become the tokenizer's control tokens.
 
     Raises:
-        PromptError: The prompt is empty or malformed.
+        PromptError: The prompt is empty or malformed, or has control tokens that cannot be kept
+            text.
         EmphasisError: A span covers no token.
     """
-    text = prompt_text(prompt, tokenizer)
-    encoded: Any = tokenizer(
-        text.text,
-        add_special_tokens=isinstance(prompt, str),
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        verbose=False,
-    )
-    if not encoded["input_ids"]:
+    text, encoded = _encode(prompt, tokenizer, control_tokens)
+    return TokenizedPrompt(text, encoded.ids, token_bias(text, encoded.offsets, alpha))
+
+
+@dataclass(frozen=True)
+class Room:
+    """How long a prompt may be.
+
+    Attributes:
+        wanted: Most tokens that leave an answer of the length that is wanted.
+        most: Most tokens that leave an answer at all.
+    """
+
+    wanted: int
+    most: int
+
+    @classmethod
+    def beside(cls, answer: int | None, context: int, default: int) -> Room:
+        """The room that an answer leaves in a context.
+
+        Args:
+            answer: Its longest length. None asks for the default or a quarter of the context,
+                whichever is less, where plain text can be dropped for it.
+            context: Most tokens of prompt and answer together.
+            default: Longest answer where none is asked for.
+        """
+        if answer is not None:
+            return cls(context - answer, context - answer)
+        return cls(context - min(default, max(context // 4, 1)), context - 1)
+
+
+def tokenize_to_fit(
+    prompt: Prompt,
+    tokenizer: PreTrainedTokenizerBase,
+    alpha: float,
+    room: Room,
+    control_tokens: ControlTokens = "template",
+) -> TokenizedPrompt:
+    """Tokenize a prompt, without some of its plain text where that is too long.
+
+    Raises:
+        PromptTooLongError: What cannot be dropped is too long as well.
+        PastaError: As `tokenize` does.
+    """
+
+    def shortened(count: int) -> TokenizedPrompt:
+        shorter, dropped = without(prompt, pieces[:count])
+        found = tokenize(shorter, tokenizer, alpha, control_tokens)
+        saved = len(whole.ids) - len(found.ids)
+        return replace(found, dropped=dropped, dropped_tokens=saved)
+
+    def attempt(count: int) -> TokenizedPrompt | None:
+        found = shortened(count)
+        return found if len(found.ids) <= room.wanted else None
+
+    whole = tokenize(prompt, tokenizer, alpha, control_tokens)
+    if len(whole.ids) <= room.wanted:
+        return whole
+    pieces = droppable(prompt, _markers(prompt, tokenizer, control_tokens))
+    least = shortened(len(pieces))
+    if len(least.ids) > room.most:
+        raise _too_long(without(prompt, pieces)[0], tokenizer, control_tokens, room)
+    return least if len(least.ids) > room.wanted else fewest(len(pieces), attempt, least)
+
+
+def _encode(
+    prompt: Prompt, tokenizer: PreTrainedTokenizerBase, control_tokens: ControlTokens
+) -> tuple[SpanStr, Encoded]:
+    rendered = _rendered(prompt, tokenizer)
+    is_text = isinstance(prompt, str)
+    if control_tokens == "anywhere":
+        rendered = RenderedChat(rendered.text)
+    elif is_text and control_tokens == "nowhere":
+        rendered = RenderedChat(rendered.text, messages=((0, len(rendered.text)),))
+    encoded = encode(rendered, tokenizer, add_special_tokens=is_text)
+    if not encoded.ids:
         raise PromptError("The prompt is empty: it has no token for the model to read.")
-    bias = token_bias(text, encoded["offset_mapping"], alpha)
-    return TokenizedPrompt(text, encoded["input_ids"], bias)
+    return rendered.text, encoded
+
+
+def _markers(
+    prompt: Prompt, tokenizer: PreTrainedTokenizerBase, control_tokens: ControlTokens
+) -> list[tuple[int, int]]:
+    """The control tokens in a text prompt: it may be a chat that the application wrote out."""
+    if not isinstance(prompt, str) or control_tokens == "nowhere":
+        return []
+    text, encoded = _encode(prompt, tokenizer, control_tokens)
+    return control_ranges(text.text, encoded, tokenizer)
+
+
+def _too_long(
+    prompt: Prompt,
+    tokenizer: PreTrainedTokenizerBase,
+    control_tokens: ControlTokens,
+    room: Room,
+) -> PromptTooLongError:
+    """What to say of a prompt that is too long although all its plain text was dropped."""
+    text, encoded = _encode(prompt, tokenizer, control_tokens)
+    owners = token_spans(text, encoded.offsets)
+    emphasized = sum(1 for owner in owners if owner and not owner.deemphasized)
+    return PromptTooLongError(
+        f"Even without its plain text the prompt has {len(encoded.ids)} tokens, and there is room "
+        f"for {max(room.most, 0)}. Its emphasized text needs {emphasized} of them; the others "
+        "hold it together (control tokens, the chat template, line breaks). Emphasize less text, "
+        "or lower max_new_tokens."
+    )

@@ -13,6 +13,8 @@ import torch
 from transformers import PreTrainedTokenizerBase, StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
+from .overflow import Dropped
+
 
 class _Queued(BaseStreamer):
     """Puts new text into a queue as soon as its characters are complete."""
@@ -90,6 +92,37 @@ class StopStrings(StoppingCriteria):
         # Special tokens included, for they may be what is to end the text.
         text = str(self._tokenizer.decode(list(new)))
         return any(word in text for word in self.stop)
+
+
+class TextStream(Generator[str, None, None]):
+    """The text of a running answer, piece by piece; closing it stops the model.
+
+    Attributes:
+        dropped: The ranges of the prompt's text that were left out to make it fit.
+        dropped_tokens: By how many tokens that made it shorter.
+    """
+
+    def __init__(
+        self,
+        pieces: Generator[str, None, None],
+        dropped: tuple[Dropped, ...] = (),
+        dropped_tokens: int = 0,
+    ) -> None:
+        self._pieces = pieces
+        self.dropped = dropped
+        self.dropped_tokens = dropped_tokens
+
+    def send(self, value: None, /) -> str:
+        """The next piece."""
+        return self._pieces.send(value)
+
+    def throw(self, error: Any, value: Any = None, traceback: Any = None, /) -> str:
+        """Raise an error where the stream is; it ends the generation."""
+        return self._pieces.throw(error if value is None else value)
+
+    def close(self) -> None:
+        """Stop the model and wait for it."""
+        self._pieces.close()
 
 
 def stream_text(

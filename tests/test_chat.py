@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import tiny
 
-from pasta_chains.chat import is_chat, render_chat
+from pasta_chains import chat as chat_module
+from pasta_chains.chat import is_chat
 from pasta_chains.errors import PromptError
 from pasta_chains.prompts import prompt_text
 from pasta_chains.spans import Span, SpanStr, emphasize
@@ -92,6 +93,10 @@ TEMPLATES = {
     "Gemma": GEMMA,
     "generation": GENERATION,
 }
+
+
+def render_chat(*arguments: Any, **variables: Any) -> SpanStr:
+    return chat_module.render_chat(*arguments, **variables).text
 
 
 def messages(*pairs: tuple[str, str]) -> list[dict[str, str]]:

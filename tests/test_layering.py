@@ -21,6 +21,7 @@ LAYERS = [
     ["_filters", "_runtime"],
     ["template", "tokens"],
     ["chat", "profile", "selection", "variables"],
+    ["overflow", "untrusted"],
     ["prompts", "attention", "streaming"],
     ["steerable", "generation", "loading"],
     ["engine"],
@@ -34,7 +35,7 @@ HEAVY = {"torch", "transformers", "tokenizers", "safetensors"}
 FRAMEWORKS = {"langchain_core", "langchain", "llama_index"}
 NO_TORCH = [
     *("errors", "_span", "_show", "spans", "markup", "substitute", "_source", "_filters"),
-    *("_runtime", "template", "tokens", "chat", "profile"),
+    *("_runtime", "template", "tokens", "chat", "profile", "overflow"),
 ]
 
 
