@@ -62,7 +62,7 @@ class Steering:
     """What one layer needs to know of a request.
 
     Attributes:
-        bias: Shape (rows, keys), float32; added to the logits of the steered heads.
+        bias: Shape (rows, keys), float32 or wider; added to the logits of the steered heads.
         heads: Numbers of the steered query heads.
     """
 
@@ -84,7 +84,7 @@ class Steering:
                 cache of fixed size has keys after the last token, which a mask hides.
         """
         keys = key.shape[2]
-        bias = bias.to(key.device, torch.float32)
+        bias = bias.to(key.device, torch.promote_types(key.dtype, torch.float32))
         first = 0 if seen is None else max(seen - keys, 0)
         own = bias[:, first : first + keys]
         # Later keys are generated tokens, which are read like the strongest text: bias 0.
@@ -186,7 +186,7 @@ def biased_mask(mask: Tensor | None, steering: Steering, query: Tensor, key: Ten
     """
     rows, heads, queries, _ = query.shape
     keys = key.shape[2]
-    added = query.new_zeros((rows, heads, queries, keys), dtype=torch.float32)
+    added = steering.bias.new_zeros((rows, heads, queries, keys))
     if mask is not None:
         added = added + _to_add(mask[..., :keys], torch.finfo(query.dtype).min)
     added[:, list(steering.heads)] += steering.bias[:, None, None, :]
@@ -252,6 +252,8 @@ def _steered_heads(
         own = kwargs.get(name)
         if own is not None and own.shape[-3 if name == "position_bias" else 0] > 1:
             arguments[name] = own[:, chosen] if name == "position_bias" else own[chosen]
+    if mask is not None and mask.dim() == 4 and mask.shape[1] > 1:
+        mask = mask[:, chosen]
     if len(chosen) == query.shape[1]:
         shared = None
     else:
@@ -284,17 +286,18 @@ def _written_out(
     groups: int,
     arguments: Mapping[str, Any],
 ) -> Tensor:
-    """Form 1 in float32: softmax(s + b) v."""
+    """Form 1, in float32 at least: softmax(s + b) v."""
+    query, wide_key, wide_value = (x.to(bias.dtype) for x in (query, key, value))
     rows, heads, queries, size = query.shape
     added = bias[:, None, None, :]
     for mask_or_bias in (mask, arguments.get("position_bias")):
         if mask_or_bias is not None:
             added = added + _to_add(mask_or_bias[..., : key.shape[2]], float("-inf"))
     # The query heads that share a key are queries of it, so keys are not repeated.
-    together = (query.float() * arguments["scaling"]).reshape(rows, -1, groups * queries, size)
-    logits = (together @ key.float().transpose(-1, -2)).view(rows, heads, queries, -1) + added
+    together = (query * arguments["scaling"]).reshape(rows, -1, groups * queries, size)
+    logits = (together @ wide_key.transpose(-1, -2)).view(rows, heads, queries, -1) + added
     weights: Tensor = logits.softmax(-1).view(rows, -1, groups * queries, key.shape[2])
-    read = (weights @ value.float()).view(rows, heads, queries, -1)
+    read = (weights @ wide_value).view(rows, heads, queries, -1)
     return read.transpose(1, 2).to(value.dtype)
 
 

@@ -33,6 +33,43 @@ def bias_of(text: str, marks: Marks, offsets: Sequence[tuple[int, int]]) -> list
     return [math.log(weight) - math.log(strongest) for weight in weights]
 
 
+def as_defined(
+    model: PreTrainedModel, heads: Mapping[int, Sequence[int]], bias: Sequence[float]
+) -> PreTrainedModel:
+    """A copy of a model that reads one prompt with a bias, without cache."""
+    plain = copy.deepcopy(model)
+    for inherited in ("_validate_model_kwargs", "_get_candidate_generator"):
+        vars(plain).pop(inherited, None)
+    plain._forward_pre_hooks.clear()
+    AttentionMaskInterface.register("oracle", eager_mask)
+
+    def attend(
+        module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **kwargs: Any
+    ) -> tuple[Tensor, None]:
+        groups = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+        scores = query @ key.transpose(-1, -2) * kwargs["scaling"]
+        if kwargs.get("softcap"):
+            scores = (scores / kwargs["softcap"]).tanh() * kwargs["softcap"]
+        if kwargs.get("position_bias") is not None:
+            scores = scores + kwargs["position_bias"]
+        scores = scores + mask
+        # Guidance also runs the model on what was written alone, which is to be read as it is.
+        whole = scores.shape[-1] >= len(bias)
+        for head in heads.get(module.layer_idx, ()) if whole else ():
+            scores[:, head, :, : len(bias)] += torch.tensor(bias, dtype=scores.dtype)
+        sinks = kwargs.get("s_aux")
+        if sinks is not None:  # one more key for each head, which has no value
+            sinks = sinks.reshape(1, -1, 1, 1).expand(*scores.shape[:-1], 1)
+            scores = torch.cat([scores, sinks], -1)
+        weights = nn.functional.softmax(scores, -1)[..., : key.shape[2]]
+        return (weights @ value).transpose(1, 2), None
+
+    AttentionInterface.register("oracle", attend)
+    plain.set_attn_implementation("oracle")
+    return plain
+
+
 def logits(
     model: PreTrainedModel,
     heads: Mapping[int, Sequence[int]],
@@ -40,39 +77,25 @@ def logits(
     biases: Sequence[Sequence[float]],
 ) -> list[Tensor]:
     """The logits after each token of each row, computed for one row at a time, without cache."""
-    plain = copy.deepcopy(model)
-    AttentionMaskInterface.register("oracle", eager_mask)
     results = []
     for ids, bias in zip(rows, biases, strict=True):
-
-        def attend(
-            module: Any,
-            query: Tensor,
-            key: Tensor,
-            value: Tensor,
-            mask: Tensor,
-            bias: Sequence[float] = bias,
-            **kwargs: Any,
-        ) -> tuple[Tensor, None]:
-            groups = query.shape[1] // key.shape[1]
-            key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-            scores = query @ key.transpose(-1, -2) * kwargs["scaling"]
-            if kwargs.get("softcap"):
-                scores = (scores / kwargs["softcap"]).tanh() * kwargs["softcap"]
-            if kwargs.get("position_bias") is not None:
-                scores = scores + kwargs["position_bias"]
-            scores = scores + mask
-            for head in heads.get(module.layer_idx, ()):
-                scores[:, head, :, : len(bias)] += torch.tensor(bias, dtype=scores.dtype)
-            sinks = kwargs.get("s_aux")
-            if sinks is not None:  # one more key for each head, which has no value
-                sinks = sinks.reshape(1, -1, 1, 1).expand(*scores.shape[:-1], 1)
-                scores = torch.cat([scores, sinks], -1)
-            weights = nn.functional.softmax(scores, -1)[..., : key.shape[2]]
-            return (weights @ value).transpose(1, 2), None
-
-        AttentionInterface.register("oracle", attend)
-        plain.set_attn_implementation("oracle")
+        plain = as_defined(model, heads, bias)
         with torch.no_grad():
             results.append(plain(torch.tensor([list(ids)]), use_cache=False).logits[0])
     return results
+
+
+def sequences(
+    model: PreTrainedModel,
+    heads: Mapping[int, Sequence[int]],
+    ids: Sequence[int],
+    bias: Sequence[float],
+    **arguments: Any,
+) -> list[list[int]]:
+    """What `generate` writes after one prompt, computed without cache or kernel."""
+    plain = as_defined(model, heads, bias)
+    rows = torch.tensor([list(ids)])
+    written = plain.generate(
+        rows, attention_mask=torch.ones_like(rows), use_cache=False, **arguments
+    )
+    return written[:, len(ids) :].tolist()

@@ -1,0 +1,105 @@
+"""Every way that transformers can generate writes what the definition of PASTA does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import oracle
+import pytest
+import tiny
+import torch
+from test_steerable import decoder
+
+from pasta_chains.engine import SteeredModel
+from pasta_chains.profile import HeadProfile
+from pasta_chains.spans import Span, SpanStr
+
+TEXT = "The mayor of Tarn is Ada Lowe. The mayor of Tarn is Bo Marsh. Who is the mayor? Answer:"
+PROMPT = SpanStr(TEXT, [Span(31, 61), Span(70, 79, 0.3)])  # the second in every window
+SHORT = SpanStr(TEXT[:50], [Span(0, 9, 0.001)])
+HEADS = {0: [1], 1: [0, 3]}
+NEW = 12
+
+MODELS = [
+    "cohere", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "gpt_oss", "llama", "mistral", "olmo2",
+    "phi3", "qwen3",
+]  # fmt: skip
+
+
+def config_of(model_type: str) -> dict[str, Any]:
+    """Windows shorter than the prompt, where the type has windows."""
+    return (
+        {"sliding_window": 16}
+        if model_type in ("gemma2", "gemma3_text", "gpt_oss", "mistral")
+        else {}
+    )
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def steered(request: pytest.FixtureRequest) -> SteeredModel:
+    model = decoder(request.param, **config_of(request.param))
+    return SteeredModel(model, tiny.tokenizer(), HeadProfile(HEADS, alpha=0.02))
+
+
+def bias_of(steered: SteeredModel, text: SpanStr) -> tuple[list[int], list[float]]:
+    encoded = steered.tokenizer(text.text, return_offsets_mapping=True)
+    marks = [(s.start, s.end, s.alpha or 0.02) for s in text.spans]
+    return encoded["input_ids"], oracle.bias_of(text.text, marks, encoded["offset_mapping"])
+
+
+def written(steered: SteeredModel, text: Any, **arguments: Any) -> list[list[int]]:
+    torch.manual_seed(1)
+    inputs = steered.inputs(text)
+    out = steered.model.generate(**inputs, **arguments)
+    return out[:, inputs["input_ids"].shape[1] :].tolist()
+
+
+def wanted(steered: SteeredModel, text: SpanStr, **arguments: Any) -> list[list[int]]:
+    torch.manual_seed(1)
+    ids, bias = bias_of(steered, text)
+    return oracle.sequences(steered.model, HEADS, ids, bias, **arguments)
+
+
+EXACT = {"max_new_tokens": NEW, "min_new_tokens": NEW}
+WAYS: dict[str, dict[str, Any]] = {
+    "greedy": EXACT,
+    "at most": {"max_new_tokens": NEW},
+    "sampling": EXACT | {"do_sample": True, "temperature": 0.7, "top_k": 20},
+    "several samples": EXACT | {"do_sample": True, "num_return_sequences": 3},
+    "beams": EXACT | {"num_beams": 3},
+    "several beams": EXACT | {"num_beams": 3, "num_return_sequences": 2},
+    "sampled beams": EXACT | {"num_beams": 2, "do_sample": True},
+    "processors": EXACT | {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2},
+    "guidance": EXACT | {"guidance_scale": 1.5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_each_way_writes_what_the_definition_does(
+    steered: SteeredModel, way: dict[str, Any]
+) -> None:
+    assert written(steered, PROMPT, **way) == wanted(steered, PROMPT, **way)
+
+
+# These compute the same by another route.
+ROUTES: dict[str, dict[str, Any]] = {
+    "no cache": {"use_cache": False},
+    "static cache": {"cache_implementation": "static"},
+    "chunked prefill": {"prefill_chunk_size": 7},
+    "prompt lookup": {"prompt_lookup_num_tokens": 3},
+}
+
+
+@pytest.mark.parametrize("route", ROUTES.values(), ids=ROUTES.keys())
+def test_each_route_writes_what_the_definition_does(
+    steered: SteeredModel, route: dict[str, Any]
+) -> None:
+    assert written(steered, PROMPT, **EXACT, **route) == wanted(steered, PROMPT, **EXACT)
+
+
+def test_the_ways_are_told_from_the_unsteered_model(steered: SteeredModel) -> None:
+    with torch.no_grad():
+        found, plain = (
+            steered.model(**steered.inputs(text)).logits[0, -1] for text in (PROMPT, TEXT)
+        )
+    assert (found - plain).abs().max() > 1e-2
