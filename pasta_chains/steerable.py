@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from . import attention
+from . import adapters, attention, masking
 from .errors import UnsupportedModelError
 
 _PROBE = 8
@@ -20,7 +20,8 @@ _PROBE = 8
 def make_steerable(model: Any) -> list[int]:
     """Have a model call our attention function, and let `generate` pass its arguments on.
 
-    The function runs on the kernel that the model was loaded with.
+    The function runs on the kernel that the model was loaded with. A model of a type that has an
+    adapter gets the hooks of `masking`.
 
     Args:
         model: A `PreTrainedModel` that can generate. When it is refused it is left as it was.
@@ -32,15 +33,22 @@ def make_steerable(model: Any) -> list[int]:
         UnsupportedModelError: Its attention cannot be chosen, is not told what to steer, or is of a
             kind that cannot be steered.
     """
+    adapter = adapters.adapter_of(model)
     _refuse_closed(model)
     plain = _probe(model)
     before = _implementations(model.config, str)
-    model.set_attn_implementation(_implementations(model.config, attention.register))
+    hooks = masking.install(model, adapter) if adapter else []
+    ours = adapter is None or adapter.way == "pass on"
+    if ours:
+        model.set_attn_implementation(_implementations(model.config, attention.register))
     try:
         _check_unsteered(model, plain)
         layers = _layers_that_ask(model)
     except Exception as error:  # whatever it is, the model must be left as it was
-        model.set_attn_implementation(before)
+        for hook in hooks:
+            hook.remove()
+        if ours:
+            model.set_attn_implementation(before)
         if isinstance(error, UnsupportedModelError):
             raise
         raise UnsupportedModelError(
@@ -50,16 +58,12 @@ def make_steerable(model: Any) -> list[int]:
     # `generate` would refuse our arguments as typing errors.
     model._validate_model_kwargs = partial(_validate_without_steering, model)
     if _count_seen not in model._forward_pre_hooks.values():
-        model.register_forward_pre_hook(_count_seen, with_kwargs=True)
+        model.register_forward_pre_hook(_count_seen, with_kwargs=True, prepend=True)
     return layers
 
 
 def _refuse_closed(model: Any) -> None:
     name = type(model).__name__
-    if not model._can_set_attn_implementation():
-        raise UnsupportedModelError(
-            f"{name} does not let its attention function be chosen, so it cannot be steered."
-        )
     parameters = inspect.signature(model.forward).parameters.values()
     if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
         raise UnsupportedModelError(

@@ -22,7 +22,8 @@ LAYERS = [
     ["template", "tokens"],
     ["chat", "profile", "selection", "variables"],
     ["overflow", "untrusted"],
-    ["prompts", "attention", "streaming"],
+    ["prompts", "attention", "streaming", "adapters"],
+    ["masking"],
     ["steerable", "generation", "loading"],
     ["engine"],
     [""],  # the package itself, for those who use it from outside
