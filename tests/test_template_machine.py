@@ -9,35 +9,47 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from marked import innermost
+from marked_filters import DROPPED, EMPTY, END, FIRST, KINDS, MARKED_FILTERS, begin, parse, plain
 
-from pasta_chains.errors import EmphasisError
+from pasta_chains.errors import EmphasisDroppedWarning, EmphasisError
 from pasta_chains.spans import Span, SpanStr
 from pasta_chains.template import Environment
-
-FIRST, END = 0xE000, "\uf8ff"
-"""Where an emphasis of some arguments begins: a character from FIRST on; and where any ends."""
 
 ARGUMENTS: tuple[tuple[str, Span], ...] = (
     ("", Span(0, 1)),
     ("alpha=0.5", Span(0, 1, 0.5)),
     ("'strong', name='f'", Span(0, 1, 0.001, "f")),
     ("name=k", Span(0, 1, None, "kk")),
+    ("0.25", Span(0, 1, 0.25, None, True)),
 )
-VALUES = {"x": "ab", "loud": SpanStr("c d", [Span(0, 1, 0.5), Span(2, 3)]), "k": "kk", "none": ""}
-MARKED = VALUES | {"loud": f"{chr(FIRST + 1)}c{END} {chr(FIRST)}d{END}"}
+assert len(ARGUMENTS) == KINDS
+VALUES = {"x": "a<b", "loud": SpanStr("c d", [Span(0, 1, 0.5), Span(2, 3)]), "k": "kk", "none": ""}
+BARE = VALUES | {"loud": "c d"}
+MARKED = VALUES | {"loud": f"{begin(1)}c{END} {begin(0)}d{END}"}
+TAGS = tuple("deemphasize" if span.deemphasized else "emphasize" for _, span in ARGUMENTS)
+WITHOUT_MARKS = dict.fromkeys([*range(FIRST, FIRST + KINDS), ord(END)])
 
-
-def begin(number: int) -> str:
-    return chr(FIRST + number)
+FILTERS = (
+    *("upper", "lower", "replace('a', 'xy')", "string", "e", "trim", "trim | upper", "capitalize"),
+    *("title", "reverse", "center(7)", "indent(2)", "truncate(3, true, '', 0)", "tojson"),
+    *("truncate(4, false, '..', 0)", "urlencode", "striptags"),
+)
+SHOWN = (
+    *("{{ n }}", "{{ n ~ '-' ~ n }}", "{{ n + '<' + n }}", "{{ '<' + n }}", "{{ n * 2 }}"),
+    *("{{ [n, 'z', n] | join(n) }}", "{{ '-'.join([n, n]) }}", "{{ '[%s]' % n }}"),
+    *("{{ 'a-b'.replace('-', n) }}", "{{ [n, x] | map('upper') | join }}", "{{ {'k': n}.k }}"),
+    "{% for c in [n, n] %}{{ loop.index }}{{ c }}{% endfor %}",
+)
 
 
 @dataclass
@@ -60,22 +72,6 @@ class Source:
         self.add(*self.closing.pop())
 
 
-def expected(text: str) -> tuple[str, list[Span | None], bool]:
-    """The text without the oracle's characters, each one's mark, and whether a mark is empty."""
-    plain, marks, stack, empty = "", [], [], False
-    for character in text:
-        if character == END:
-            _, begun = stack.pop()
-            empty |= begun == len(plain)
-        elif FIRST <= ord(character) < FIRST + len(ARGUMENTS):
-            stack.append((ARGUMENTS[ord(character) - FIRST][1], len(plain)))
-        else:
-            plain += character
-            marks.append(stack[-1][0] if stack else None)
-    assert not stack
-    return plain, marks, empty
-
-
 dashes = st.sampled_from(["", "", "-", "+"])
 arguments = st.integers(0, len(ARGUMENTS) - 1)
 
@@ -86,10 +82,16 @@ class Templates(RuleBasedStateMachine):
         self.main = Source()
         self.files: dict[str, Source] = {}
         self.names = 0
+        self.uses: list[str] = []
+        self.options: dict[str, Any] = {}
 
     def name(self) -> str:
         self.names += 1
         return f"n{self.names}"
+
+    @initialize(trim=st.booleans(), lstrip=st.booleans(), autoescape=st.booleans())
+    def choose(self, trim: bool, lstrip: bool, autoescape: bool) -> None:
+        self.options = {"trim_blocks": trim, "lstrip_blocks": lstrip, "autoescape": autoescape}
 
     @rule(text=st.text("aB \n}*<>\u200b\ue0ff", max_size=4))
     def text(self, text: str) -> None:
@@ -101,28 +103,28 @@ class Templates(RuleBasedStateMachine):
 
     @rule(number=arguments, name=st.sampled_from(["x", "loud"]))
     def emphasized_variable(self, number: int, name: str) -> None:
-        written = ARGUMENTS[number][0]
-        self.main.add(
-            f"{{{{ {name} | emphasize({written}) }}}}", f"{begin(number)}{{{{ {name} }}}}{END}"
-        )
+        written = f"{TAGS[number]}({ARGUMENTS[number][0]})"
+        self.main.add(f"{{{{ {name} | {written} }}}}", f"{begin(number)}{{{{ {name} }}}}{END}")
 
     @rule(
         number=arguments,
         dash=st.tuples(dashes, dashes, dashes, dashes),
         marks=st.sampled_from([("<%", "%>"), ("{%", "%}")]),
+        first=st.sampled_from([" a", "{{ loud }}", "\n b", ""]),
     )
     def emphasize(
-        self, number: int, dash: tuple[str, str, str, str], marks: tuple[str, str]
+        self, number: int, dash: tuple[str, str, str, str], marks: tuple[str, str], first: str
     ) -> None:
         a, b, c, d = dash
         start, end = marks
         # An outer and an inner block, so that white space is trimmed around the oracle's marks.
         self.main.open(
-            f"{start}{a} emphasize {ARGUMENTS[number][0]} {b}{end}",
-            f"{start}{c} endemphasize {d}{end}",
+            f"{start}{a} {TAGS[number]} {ARGUMENTS[number][0]} {b}{end}",
+            f"{start}{c} end{TAGS[number]} {d}{end}",
             f"{{%{a} if true +%}}{begin(number)}{{%+ if true {b}%}}",
             f"{{%{c} endif +%}}{END}{{%+ endif {d}%}}",
         )
+        self.main.add(first)
 
     @rule(count=st.integers(0, 2), dash=dashes)
     def loop(self, count: int, dash: str) -> None:
@@ -148,13 +150,17 @@ class Templates(RuleBasedStateMachine):
         self.main.add(f"{{% macro {name}() %}}[{{{{ caller() }}}}]{{% endmacro %}}")
         self.main.open(f"{{% call {name}() %}}", "{% endcall %}")
 
-    @rule(joined=st.booleans())
-    def set_block(self, joined: bool) -> None:
+    @rule(shown=st.sampled_from(SHOWN))
+    def set_block(self, shown: str) -> None:
         name = self.name()
-        shown = f"{{{{ {name} ~ '-' ~ {name} }}}}" if joined else f"{{{{ {name} }}}}"
-        self.main.open(f"{{% set {name} %}}", f"{{% endset %}}{shown}")
+        shown = shown.replace(" n", f" {name}").replace("[n", f"[{name}").replace("(n", f"({name}")
+        twin = shown.replace(f"% {name}", f"% ({name} | drop)")
+        self.main.open(
+            f"{{% set {name} %}}", f"{{% endset %}}{shown}",
+            f"{{% set {name} %}}", f"{{% endset %}}{twin}",
+        )  # fmt: skip
 
-    @rule(change=st.sampled_from(["upper", "lower", "replace('a', 'xy')", "string"]))
+    @rule(change=st.sampled_from(FILTERS))
     def filter_block(self, change: str) -> None:
         self.main.open(f"{{% filter {change} %}}", "{% endfilter %}")
 
@@ -181,48 +187,80 @@ class Templates(RuleBasedStateMachine):
             wrapped = Source(f"{{% macro m() %}}{old.ours}{{% endmacro %}}",
                              f"{{% macro m() %}}{old.twin}{{% endmacro %}}")  # fmt: skip
             self.files[name] = wrapped
-            self.main.add(f"{{% import '{name}' as {name} with context %}}{{{{ {name}.m() }}}}")
+            use = f"{{% import '{name}' as {name} with context %}}{{{{ {name}.m() }}}}"
         elif how == "include":
             self.files[name] = old
-            self.main.add(f"{{% include '{name}' %}}")
+            use = f"{{% include '{name}' %}}"
         else:
             self.files[name] = Source(f"<{{% block b %}}{old.ours}{{% endblock %}}>",
                                       f"<{{% block b %}}{old.twin}{{% endblock %}}>")  # fmt: skip
             child = self.name()
             body = f"{{% extends '{name}' %}}{{% block b %}}{{{{ super() }}}}!{{% endblock %}}"
             self.files[child] = Source(body, body)
-            self.main.add(f"{{% include '{child}' %}}")
+            use = f"{{% include '{child}' %}}"
+        self.uses.append(use)
+        self.main.add(use)
+
+    @precondition(lambda self: self.uses and self.main.closing)
+    @rule(data=st.data())
+    def other_file_again(self, data: st.DataObject) -> None:
+        """A file is used inside whatever block is open."""
+        self.main.add(data.draw(st.sampled_from(self.uses)))
 
     def teardown(self) -> None:
         while self.main.closing:
             self.main.close()
-        for options in ({}, {"trim_blocks": True, "lstrip_blocks": True}):
-            self.compare(options)
-
-    def compare(self, options: dict[str, Any]) -> None:
-        ours = {name: source.ours for name, source in self.files.items()}
-        twins = {name: source.twin for name, source in self.files.items()}
-        oracle = ImmutableSandboxedEnvironment(loader=jinja2.DictLoader(twins), **options)
-        text, marks, empty = expected(oracle.from_string(self.main.twin).render(MARKED))
+        text, marks, remembered = self.expected()
+        if EMPTY not in remembered:
+            assert self.without_emphasis() == text
         for is_async in (False, True):
-            environment = Environment(
-                loader=jinja2.DictLoader(ours), enable_async=is_async, **options
-            )
-            template = environment.from_string(self.main.ours)
-            try:
-                rendered = (
-                    asyncio.run(template.render_async(VALUES))
-                    if is_async
-                    else template.render(VALUES)
-                )
-            except EmphasisError:
-                assert empty
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                rendered = self.rendered(is_async)
+            assert (rendered is None) == (EMPTY in remembered)
+            if rendered is None:
                 continue
-            assert not empty
-            assert rendered == text
-            assert innermost(SpanStr(rendered)) == marks
-            if not is_async:
-                assert innermost(SpanStr("").join(template.generate(VALUES))) == marks
+            assert {warning.category for warning in caught} <= {EmphasisDroppedWarning}
+            assert bool(caught) == (DROPPED in remembered)
+            for one in rendered:
+                assert one == text
+                assert innermost(one) == marks
+
+    def expected(self) -> tuple[str, list[Span | None], str]:
+        """The text without the oracle's characters, each one's mark, and what is remembered."""
+        twins = {name: source.twin for name, source in self.files.items()}
+        oracle = ImmutableSandboxedEnvironment(loader=jinja2.DictLoader(twins), **self.options)
+        oracle.filters |= MARKED_FILTERS
+        characters, remembered = parse(oracle.from_string(self.main.twin).render(MARKED))
+        marks = [None if kind is None else ARGUMENTS[kind][1] for _, kind in characters]
+        return plain(characters), marks, remembered
+
+    def without_emphasis(self) -> str:
+        """What Jinja renders where nothing is emphasized."""
+        bare = {name: source.twin.translate(WITHOUT_MARKS) for name, source in self.files.items()}
+        jinjas = ImmutableSandboxedEnvironment(loader=jinja2.DictLoader(bare), **self.options)
+        jinjas.filters["drop"] = lambda value: value
+        return jinjas.from_string(self.main.twin.translate(WITHOUT_MARKS)).render(BARE)
+
+    def rendered(self, is_async: bool) -> list[SpanStr] | None:
+        """Our renderings, whole and in pieces; None where an empty text is emphasized."""
+        ours = {name: source.ours for name, source in self.files.items()}
+        environment = Environment(
+            loader=jinja2.DictLoader(ours), enable_async=is_async, **self.options
+        )
+        template = environment.from_string(self.main.ours)
+
+        async def later() -> list[SpanStr]:
+            pieces = [piece async for piece in template.generate_async(VALUES)]
+            return [SpanStr(await template.render_async(VALUES)), SpanStr("").join(pieces)]
+
+        try:
+            if is_async:
+                return asyncio.run(later())
+            pieces = template.generate(VALUES)
+            return [SpanStr(template.render(VALUES)), SpanStr("").join(pieces)]
+        except EmphasisError:
+            return None
 
 
 Templates.TestCase.settings = settings(
