@@ -7,8 +7,8 @@ share one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -24,16 +24,42 @@ from .generation import (
     check_new_tokens,
     checked_stop,
     read_generation,
+    sampling,
 )
 from .loading import load_pretrained
 from .overflow import Overflow, check_overflow
 from .profile import FILE_NAME, HeadProfile
 from .prompts import Prompt, Room, TokenizedPrompt, as_list, tokenize, tokenize_to_fit
 from .steerable import make_steerable
-from .streaming import StopStrings, TextStream, cut_at_stop, stream_text
+from .streaming import (
+    Cancelled,
+    StopStrings,
+    TextStream,
+    cut_at_stop,
+    in_background,
+    stream_text,
+    until_cancelled,
+)
 from .untrusted import ControlTokens, check_control_tokens
 
 DEFAULT_NEW_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What one call asks for.
+
+    Attributes:
+        prompts: As the model reads them.
+        stopping: What ends an answer.
+        cancelled: Ends all of them.
+        arguments: All of transformers' `generate`.
+    """
+
+    prompts: list[TokenizedPrompt]
+    stopping: StopStrings
+    cancelled: Cancelled
+    arguments: dict[str, Any]
 
 
 class SteeredModel:
@@ -147,14 +173,14 @@ class SteeredModel:
             **arguments: Those of `run`.
 
         Returns:
-            The new text; for a list of prompts a list of texts.
+            The new text; for a list of prompts, or with `num_return_sequences`, a list of texts.
 
         Raises:
             PastaError: As `run` does.
         """
         prompts, is_list = as_list(prompt)
         texts = [generation.text for generation in self.run(prompts, **arguments)]
-        return texts if is_list else texts[0]
+        return texts if is_list or len(texts) > 1 else texts[0]
 
     def run(
         self,
@@ -163,6 +189,7 @@ class SteeredModel:
         max_new_tokens: int | None = None,
         stop: str | Sequence[str] = (),
         alpha: float | None = None,
+        seed: int | None = None,
         overflow: Overflow = "error",
         **generation_arguments: Any,
     ) -> list[Generation]:
@@ -175,10 +202,15 @@ class SteeredModel:
             alpha: Instead of the profile's, for spans that have none of their own.
             overflow: What to do when a prompt and its answer do not fit the context: "error", or
                 "keep-emphasis" to drop plain text from the prompt, oldest first.
+            seed: Of sampling (`do_sample=True`). A prompt's answer then depends on nothing else:
+                not on the batch, and not on other threads. None is torch's global generator.
             **generation_arguments: For transformers' `generate`, such as `do_sample`.
 
+        Returns:
+            One for each prompt; with `num_return_sequences` that many for each, prompt by prompt.
+
         Raises:
-            PromptError: A prompt is malformed.
+            PromptError: A prompt is malformed, or transformers refuses the arguments.
             EmphasisError: A span covers no token, or alpha is out of range.
             ProfileError: A prompt has emphasis and the model has no profile.
             PromptTooLongError: A prompt and its answer do not fit the context.
@@ -186,49 +218,76 @@ class SteeredModel:
         prompts, _ = as_list(prompts)
         if not prompts:
             return []
-        tokenized, stopping, arguments = self._request(
-            prompts, max_new_tokens, stop, alpha, overflow, generation_arguments
+        return self._run(
+            self._request(
+                prompts, max_new_tokens, stop, alpha, seed, overflow, generation_arguments
+            )
         )
-        output = self.model.generate(**arguments)
-        width = arguments["input_ids"].shape[1]
-        ends = generation_arguments.get("eos_token_id", self.model.generation_config.eos_token_id)
-        return [
-            read_generation(self.tokenizer, prompt, row[width:].tolist(), stopping, ends)
-            for prompt, row in zip(tokenized, output, strict=True)
-        ]
 
-    def stream(
-        self,
-        prompt: Prompt,
-        *,
-        max_new_tokens: int | None = None,
-        stop: str | Sequence[str] = (),
-        alpha: float | None = None,
-        overflow: Overflow = "error",
-        **generation_arguments: Any,
-    ) -> TextStream:
+    async def arun(self, prompts: Prompt | Sequence[Prompt], **arguments: Any) -> list[Generation]:
+        """`run` in a thread. Cancelling the task stops the model and waits until it is free.
+
+        Args:
+            prompts: As for `generate`.
+            **arguments: Those of `run`.
+
+        Raises:
+            PastaError: As `run` does.
+        """
+        prompts, _ = as_list(prompts)
+        if not prompts:
+            return []
+        request = self._request(prompts, **arguments)
+        return await until_cancelled(lambda: self._run(request), request.cancelled)
+
+    async def agenerate(
+        self, prompt: Prompt | Sequence[Prompt], **arguments: Any
+    ) -> str | list[str]:
+        """`generate` in a thread. Cancelling the task stops the model and waits for it."""
+        prompts, is_list = as_list(prompt)
+        texts = [generation.text for generation in await self.arun(prompts, **arguments)]
+        return texts if is_list or len(texts) > 1 else texts[0]
+
+    def stream(self, prompt: Prompt, **arguments: Any) -> TextStream:
         """Continue one prompt and yield the text as it comes.
 
-        Closing the generator stops the model. The arguments and errors are those of `run`; errors
-        in the prompt are raised here, before the first piece.
+        Closing the generator stops the model. Errors in the prompt are raised here, before the
+        first piece.
+
+        Args:
+            prompt: As for `generate`, one only.
+            **arguments: Those of `run`.
 
         Returns:
             A generator that knows what was dropped from the prompt.
+
+        Raises:
+            PastaError: As `run` does.
         """
-        (tokenized,), stopping, arguments = self._request(
-            [prompt], max_new_tokens, stop, alpha, overflow, generation_arguments
-        )
-        criteria = arguments.pop("stopping_criteria")
+        request = self._request([prompt], **arguments)
+        for name in ("num_beams", "num_return_sequences"):
+            if request.arguments.get(name, 1) != 1:
+                raise PromptError(f"{name} cannot be streamed: there is one text only. Use run.")
         pieces = stream_text(
-            lambda streamer, cancelled: self.model.generate(
-                **arguments,
-                streamer=streamer,
-                stopping_criteria=StoppingCriteriaList([*criteria, cancelled]),
-            ),
+            lambda streamer: self._generate(**request.arguments, streamer=streamer),
             self.tokenizer,
+            request.cancelled,
         )
-        answer = cut_at_stop(pieces, stopping.stop)
-        return TextStream(answer, tokenized.dropped, tokenized.dropped_tokens)
+        answer = cut_at_stop(pieces, request.stopping.stop)
+        (read,) = request.prompts
+        return TextStream(answer, request.cancelled, read.dropped, read.dropped_tokens)
+
+    def astream(self, prompt: Prompt, **arguments: Any) -> AsyncGenerator[str, None]:
+        """`stream` for asyncio. Cancelling or closing it stops the model.
+
+        Args:
+            prompt: As for `generate`, one only.
+            **arguments: Those of `run`.
+
+        Raises:
+            PastaError: As `run` does, here, before the first piece.
+        """
+        return in_background(self.stream(prompt, **arguments))
 
     @torch.no_grad()
     def score(
@@ -307,13 +366,15 @@ class SteeredModel:
     def _request(
         self,
         prompts: Sequence[Prompt],
-        max_new_tokens: int | None,
-        stop: str | Sequence[str],
-        alpha: float | None,
-        overflow: Overflow,
-        arguments: dict[str, Any],
-    ) -> tuple[list[TokenizedPrompt], StopStrings, dict[str, Any]]:
-        """The tokenized prompts, what ends their answers, and all arguments of `generate`."""
+        max_new_tokens: int | None = None,
+        stop: str | Sequence[str] = (),
+        alpha: float | None = None,
+        seed: int | None = None,
+        overflow: Overflow = "error",
+        generation_arguments: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> _Request:
+        arguments = {**(generation_arguments or {}), **more}
         check_arguments(arguments)
         check_new_tokens(max_new_tokens)
         room = self._room_beside(max_new_tokens, overflow)
@@ -321,10 +382,39 @@ class SteeredModel:
         inputs = self._inputs(tokenized)
         width = inputs["input_ids"].shape[1]
         stopping = StopStrings(self.tokenizer, checked_stop(stop), width)
-        criteria = StoppingCriteriaList([*arguments.get("stopping_criteria", ()), stopping])
-        limit = self._room(width, max_new_tokens)
-        more = {"max_new_tokens": limit, "stopping_criteria": criteria}
-        return tokenized, stopping, {**arguments, **inputs, **more}
+        cancelled = Cancelled()
+        given = arguments.pop("stopping_criteria", ())
+        drawn = sampling(seed, arguments, self.model.generation_config)
+        if drawn:
+            arguments["logits_processor"] = [*arguments.get("logits_processor", ()), *drawn]
+        arguments |= inputs | {
+            "max_new_tokens": self._room(width, max_new_tokens),
+            "stopping_criteria": StoppingCriteriaList([*given, stopping, cancelled]),
+        }
+        return _Request(tokenized, stopping, cancelled, arguments)
+
+    def _run(self, request: _Request) -> list[Generation]:
+        arguments = request.arguments
+        output = self._generate(**arguments)
+        width = arguments["input_ids"].shape[1]
+        ends = arguments.get("eos_token_id", self.model.generation_config.eos_token_id)
+        copies = len(output) // len(request.prompts)
+        return [
+            read_generation(
+                self.tokenizer,
+                request.prompts[number // copies],
+                row[width:].tolist(),
+                request.stopping,
+                ends,
+            )
+            for number, row in enumerate(output)
+        ]
+
+    def _generate(self, **arguments: Any) -> Tensor:
+        try:
+            return self.model.generate(**arguments)  # type: ignore[no-any-return]
+        except (ValueError, NotImplementedError, ImportError) as error:
+            raise PromptError(f"transformers cannot generate this way: {error}") from error
 
     def _room_beside(self, new_tokens: int | None, overflow: Overflow) -> Room | None:
         """The room that an answer leaves for a prompt; None when nothing is to be dropped."""

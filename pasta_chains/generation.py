@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import GenerationConfig, LogitsProcessor, PreTrainedTokenizerBase
 
 from .errors import PromptError
 from .overflow import Dropped
 from .prompts import TokenizedPrompt
+from .sampling import SeededSampling
 from .streaming import StopStrings
 
 
@@ -63,10 +64,8 @@ def read_generation(
 
 
 _REFUSED_ARGUMENTS = {
-    "assistant_model": "assisted decoding cannot be steered yet",
     "generation_config": "pass its values as arguments of their own",
     "max_length": "use max_new_tokens",
-    "num_return_sequences": "pass the prompt as often as needed",
     "return_dict_in_generate": "call steered.model.generate(**steered.inputs(prompt), …)",
 }
 
@@ -103,3 +102,32 @@ def checked_stop(stop: str | Sequence[str]) -> list[str]:
         if not isinstance(word, str) or not word:
             raise PromptError(f"{word!r} cannot end an answer; a stop string is a text, not empty.")
     return stop
+
+
+def sampling(
+    seed: int | None, arguments: Mapping[str, Any], defaults: GenerationConfig
+) -> list[LogitsProcessor]:
+    """What samples with a seed of its own, for the arguments of one `generate`.
+
+    Args:
+        seed: None to leave sampling to transformers, and to torch's global generator.
+        arguments: Those of `generate`.
+        defaults: The model's own.
+
+    Raises:
+        PromptError: The seed is no whole number from 0, or the arguments search rather than sample.
+    """
+    if seed is None:
+        return []
+    if type(seed) is not int or not 0 <= seed < 2**40:
+        raise PromptError(f"seed is {seed!r}; it must be a whole number from 0, below 2**40.")
+    for name in ("num_beams", "assistant_model", "prompt_lookup_num_tokens"):
+        if arguments.get(name, getattr(defaults, name, None)) not in (None, 1):
+            raise PromptError(
+                f"seed cannot be combined with {name}, which draws several tokens at once. Leave "
+                "one of them out."
+            )
+    if not arguments.get("do_sample", defaults.do_sample):
+        return []  # the most likely token, whatever the seed
+    copies = arguments.get("num_return_sequences", defaults.num_return_sequences) or 1
+    return [SeededSampling(seed, copies)]

@@ -12,6 +12,7 @@ import torch
 
 from . import adapters, attention, masking
 from .errors import UnsupportedModelError
+from .sampling import SeededSampling
 
 _PROBE = 8
 """Number of tokens that tell whether a model can be steered."""
@@ -55,8 +56,10 @@ def make_steerable(model: Any) -> list[int]:
             f"{type(model).__name__} cannot be steered: a few steered tokens end in "
             f"{type(error).__name__}: {error}"
         ) from error
-    # `generate` would refuse our arguments as typing errors.
+    # `generate` would refuse our arguments as typing errors, and hand them to an assistant.
     model._validate_model_kwargs = partial(_validate_without_steering, model)
+    model._get_candidate_generator = partial(_propose_without_steering, model)
+    model._get_logits_processor = partial(_processors_with_sampling_last, model)
     if _count_seen not in model._forward_pre_hooks.values():
         model.register_forward_pre_hook(_count_seen, with_kwargs=True, prepend=True)
     return layers
@@ -135,7 +138,23 @@ def _count_seen(
     return args, {**kwargs, attention.SEEN: seen}
 
 
-def _validate_without_steering(model: Any, model_kwargs: dict[str, Any]) -> None:
+def _without_steering(model_kwargs: dict[str, Any]) -> dict[str, Any]:
     own = (attention.BIAS, attention.HEADS, attention.SEEN)
-    others = {name: value for name, value in model_kwargs.items() if name not in own}
-    type(model)._validate_model_kwargs(model, others)
+    return {name: value for name, value in model_kwargs.items() if name not in own}
+
+
+def _validate_without_steering(model: Any, model_kwargs: dict[str, Any]) -> None:
+    type(model)._validate_model_kwargs(model, _without_steering(model_kwargs))
+
+
+def _propose_without_steering(model: Any, *args: Any, **arguments: Any) -> Any:
+    """Let an assistant propose tokens unsteered: what is kept of them is the steered model's."""
+    arguments["model_kwargs"] = _without_steering(arguments["model_kwargs"])
+    return type(model)._get_candidate_generator(model, *args, **arguments)
+
+
+def _processors_with_sampling_last(model: Any, *args: Any, **arguments: Any) -> Any:
+    """`generate` puts temperature and the like after a caller's own processors."""
+    processors = type(model)._get_logits_processor(model, *args, **arguments)
+    processors.sort(key=lambda processor: isinstance(processor, SeededSampling))
+    return processors

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import closing
 from queue import Queue
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import PreTrainedTokenizerBase, StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
 from .overflow import Dropped
+
+Result = TypeVar("Result")
 
 
 class _Queued(BaseStreamer):
@@ -45,19 +48,6 @@ class _Queued(BaseStreamer):
         if len(text) > self._sent:
             self._queue.put(text[self._sent :])
             self._sent = len(text)
-
-
-class _Cancelled(StoppingCriteria):
-    """Stops every row once an event is set."""
-
-    def __init__(self, event: threading.Event) -> None:
-        self._event = event
-
-    def __call__(
-        self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
-    ) -> torch.Tensor:
-        stopped = self._event.is_set()
-        return torch.full((len(input_ids),), stopped, device=input_ids.device, dtype=torch.bool)
 
 
 class StopStrings(StoppingCriteria):
@@ -94,6 +84,23 @@ class StopStrings(StoppingCriteria):
         return any(word in text for word in self.stop)
 
 
+class Cancelled(StoppingCriteria):
+    """Stops every row once it is told to, from any thread."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Stop after the token that is being written."""
+        self._event.set()
+
+    def __call__(
+        self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
+        stopped = self._event.is_set()
+        return torch.full((len(input_ids),), stopped, device=input_ids.device, dtype=torch.bool)
+
+
 class TextStream(Generator[str, None, None]):
     """The text of a running answer, piece by piece; closing it stops the model.
 
@@ -105,10 +112,12 @@ class TextStream(Generator[str, None, None]):
     def __init__(
         self,
         pieces: Generator[str, None, None],
+        cancelled: Cancelled,
         dropped: tuple[Dropped, ...] = (),
         dropped_tokens: int = 0,
     ) -> None:
         self._pieces = pieces
+        self._cancelled = cancelled
         self.dropped = dropped
         self.dropped_tokens = dropped_tokens
 
@@ -120,14 +129,19 @@ class TextStream(Generator[str, None, None]):
         """Raise an error where the stream is; it ends the generation."""
         return self._pieces.throw(error if value is None else value)
 
+    def cancel(self) -> None:
+        """Stop the model soon, from any thread; the text then ends."""
+        self._cancelled.set()
+
     def close(self) -> None:
         """Stop the model and wait for it."""
         self._pieces.close()
 
 
 def stream_text(
-    generate: Callable[[BaseStreamer, StoppingCriteria], object],
+    generate: Callable[[BaseStreamer], object],
     tokenizer: PreTrainedTokenizerBase,
+    cancelled: Cancelled,
 ) -> Generator[str, None, None]:
     """Run `generate` in a thread and yield its text as it comes.
 
@@ -135,16 +149,16 @@ def stream_text(
     here.
 
     Args:
-        generate: Called with the streamer and the stopping criteria to hand on.
+        generate: Called with the streamer to hand on.
         tokenizer: Decodes the tokens.
+        cancelled: Among the stopping criteria of `generate`.
     """
     queue: Queue[str | BaseException | None] = Queue()
-    cancelled = threading.Event()
 
     def work() -> None:
         outcome: BaseException | None = None
         try:
-            generate(_Queued(tokenizer, queue), _Cancelled(cancelled))
+            generate(_Queued(tokenizer, queue))
         except BaseException as error:  # handed to the reader, who raises it
             outcome = error
         queue.put(outcome)
@@ -188,3 +202,34 @@ def _overlap(text: str, word: str) -> int:
     """Length of the longest end of `text` that begins `word`."""
     longest = min(len(text), len(word) - 1)
     return next((n for n in range(longest, 0, -1) if text.endswith(word[:n])), 0)
+
+
+async def in_background(stream: TextStream) -> AsyncGenerator[str, None]:
+    """The pieces of a stream, waited for in a thread.
+
+    Cancelling or closing it stops the model and waits until it is free.
+    """
+    pending: asyncio.Future[str | None] | None = None
+    try:
+        while True:
+            pending = asyncio.ensure_future(asyncio.to_thread(next, stream, None))
+            piece = await asyncio.shield(pending)
+            if piece is None:
+                return
+            yield piece
+    finally:
+        stream.cancel()
+        if pending is not None:
+            await asyncio.wait([pending])  # a generator that is running cannot be closed
+        await asyncio.to_thread(stream.close)
+
+
+async def until_cancelled(work: Callable[[], Result], cancelled: Cancelled) -> Result:
+    """Run `work` in a thread; if the task is cancelled, stop it and wait for it."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        cancelled.set()
+        await asyncio.wait([running])
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -239,20 +240,105 @@ def test_alpha_overrides_the_profiles_and_1_is_the_unsteered_model(steered: Stee
         assert torch.equal(steered.model(**steered.inputs(SECOND, alpha=1)).logits, expected)
 
 
-def test_sixteen_threads_with_other_emphasis_write_what_one_writes(steered: SteeredModel) -> None:
-    prompts = [SpanStr(TEXT, [Span(start, start + 7)]) for start in range(0, 64, 4)]
-    alone = [steered.generate(prompt, max_new_tokens=6) for prompt in prompts]
-    assert len(set(alone)) > 8
-    barrier = threading.Barrier(16)
+def test_32_threads_with_20_prompts_each_write_exactly_what_one_writes(
+    steered: SteeredModel,
+) -> None:
+    """Each thread has its own emphasis, and asks in every way."""
+    prompts = [
+        SpanStr(TEXT, [Span(start, start + 7, 1 / (2 + turn))])
+        for start in range(0, 64, 2)
+        for turn in range(20)
+    ]
 
-    def work(prompt: SpanStr) -> tuple[str, str]:
+    def ask(number: int) -> tuple[object, ...]:
+        prompt = prompts[number]
+        if number % 3 == 0:
+            return tuple(steered.score(prompt, [" Bo", " Ada"]))
+        if number % 3 == 1:
+            return tuple(steered.stream(prompt, max_new_tokens=4))
+        return tuple(steered.run(prompt, max_new_tokens=4, do_sample=True, seed=number))
+
+    alone = [ask(number) for number in range(len(prompts))]
+    assert len(set(alone[::3])) == len(alone[::3]), "emphasis is felt"
+    barrier = threading.Barrier(32)
+
+    def work(thread: int) -> list[tuple[object, ...]]:
         barrier.wait()
-        return steered.generate(prompt, max_new_tokens=6), "".join(
-            steered.stream(prompt, max_new_tokens=6)
-        )
+        return [ask(number) for number in range(thread * 20, thread * 20 + 20)]
 
-    with ThreadPoolExecutor(16) as pool:
-        assert list(pool.map(work, prompts)) == [(text, text) for text in alone]
+    with ThreadPoolExecutor(32) as pool:
+        found = [answer for answers in pool.map(work, range(32)) for answer in answers]
+    assert found == alone
+
+
+def test_a_seed_makes_sampling_repeatable_whatever_else_is_in_the_batch(
+    steered: SteeredModel,
+) -> None:
+    arguments: dict[str, Any] = {"max_new_tokens": 8, "do_sample": True, "temperature": 2.0}
+    alone = steered.generate(SECOND, seed=5, **arguments)
+    torch.manual_seed(0)
+    torch.rand(3)
+    assert steered.generate([TEXT[:40], SECOND, TEXT], seed=5, **arguments)[1] == alone
+    assert "".join(steered.stream(SECOND, seed=5, **arguments)) == alone
+    assert len({steered.generate(SECOND, seed=seed, **arguments) for seed in range(8)}) > 4
+    greedy = steered.generate(SECOND, max_new_tokens=8)
+    assert steered.generate(SECOND, seed=5, max_new_tokens=8) == greedy
+    cold = arguments | {"temperature": 1e-4}
+    assert steered.generate(SECOND, seed=5, **cold) == greedy, "temperature comes before the draw"
+
+
+def test_several_answers_come_prompt_by_prompt(steered: SteeredModel) -> None:
+    arguments: dict[str, Any] = {"max_new_tokens": 8, "do_sample": True, "temperature": 2.0}
+    three = steered.generate(SECOND, seed=5, num_return_sequences=3, **arguments)
+    assert len(set(three)) == 3
+    assert three[0] == steered.generate(SECOND, seed=5, **arguments)
+    six = steered.run([TEXT[:40], SECOND], seed=5, num_return_sequences=3, **arguments)
+    assert [found.text for found in six[3:]] == list(three)
+    assert [found.prompt_tokens for found in six] == [six[0].prompt_tokens] * 3 + [
+        six[5].prompt_tokens
+    ] * 3
+    beams = steered.run(SECOND, num_beams=3, num_return_sequences=2, max_new_tokens=8)
+    assert beams[0] == steered.run(SECOND, num_beams=3, max_new_tokens=8)[0]
+
+
+def test_an_assistant_changes_nothing_that_is_written(steered: SteeredModel) -> None:
+    assistant = tiny.llama(seed=1)
+    expected = steered.generate(SECOND, max_new_tokens=12)
+    assert steered.generate(SECOND, max_new_tokens=12, assistant_model=assistant) == expected
+    assert steered.generate(SECOND, max_new_tokens=12, prompt_lookup_num_tokens=3) == expected
+    with pytest.raises(PromptError, match=r"transformers cannot generate this way: .*batch"):
+        steered.generate([SECOND, TEXT], assistant_model=assistant)
+
+
+def test_asyncio_gets_the_same_answers(steered: SteeredModel) -> None:
+    async def ask() -> tuple[Any, Any, str]:
+        one, two = await asyncio.gather(
+            steered.agenerate(SECOND, max_new_tokens=6),
+            steered.agenerate([TEXT, SECOND], max_new_tokens=6),
+        )
+        pieces = [piece async for piece in steered.astream(SECOND, max_new_tokens=6)]
+        return one, two, "".join(pieces)
+
+    one, two, streamed = asyncio.run(ask())
+    assert one == streamed == steered.generate(SECOND, max_new_tokens=6)
+    assert two == steered.generate([TEXT, SECOND], max_new_tokens=6)
+    with pytest.raises(PromptError, match="must be a whole number"):
+        asyncio.run(steered.agenerate(SECOND, max_new_tokens=0))
+
+
+def test_an_exception_inside_generate_leaves_the_model_as_it_was(steered: SteeredModel) -> None:
+    def fail(input_ids: Any, scores: Any) -> Any:
+        raise ZeroDivisionError("in the middle")
+
+    before = steered.generate(SECOND, max_new_tokens=6)
+    with pytest.raises(ZeroDivisionError):
+        steered.generate(SECOND, max_new_tokens=6, logits_processor=[fail])
+    with pytest.raises(ZeroDivisionError):
+        list(steered.stream(SECOND, max_new_tokens=6, logits_processor=[fail]))
+    assert steered.generate(SECOND, max_new_tokens=6) == before
+    with torch.no_grad():
+        inputs = steered.inputs(TEXT)
+        assert torch.equal(steered.model(**inputs).logits, tiny.llama()(**inputs).logits)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +353,16 @@ def test_sixteen_threads_with_other_emphasis_write_what_one_writes(steered: Stee
         (TEXT, {"max_new_tokens": 1.5}, PromptError, "must be a whole number above 0"),
         (TEXT, {"max_new_tokens": 240}, PromptTooLongError, "answer may have 240, but the context"),
         (TEXT * 20, {}, PromptTooLongError, "Shorten the prompt"),
-        (TEXT, {"num_return_sequences": 2}, PromptError, "num_return_sequences cannot"),
+        (TEXT, {"max_length": 2}, PromptError, "max_length cannot be used here"),
+        (
+            TEXT,
+            {"num_return_sequences": 2},
+            PromptError,
+            "cannot generate this way: .*greedy|cannot",
+        ),
+        (TEXT, {"no_such_argument": 2}, PromptError, "not used by the model: .*no_such_argument"),
+        (TEXT, {"seed": -1}, PromptError, "seed is -1; it must be a whole number"),
+        (TEXT, {"seed": 1, "num_beams": 2}, PromptError, "seed cannot be combined with num_beams"),
         (TEXT, {"alpha": 0}, EmphasisError, "alpha is 0"),
         ([SpanStr("a  b", [(1, 3)])], {}, EmphasisError, "covers no token"),
     ],
@@ -278,10 +373,10 @@ def test_a_request_that_cannot_be_served_is_refused(
     assert issubclass(error, PastaError)
     with pytest.raises(error, match=message):
         steered.generate(prompt, **arguments)
-    if "num_return_sequences" not in arguments and not isinstance(prompt, list):
+    if not isinstance(prompt, list):
         expected = message if prompt is not None else "A prompt is a text"
         with pytest.raises(error, match=expected):
-            steered.stream(prompt, **arguments)
+            list(steered.stream(prompt, **arguments))
 
 
 def test_scores_and_inputs_of_nothing_are_refused(steered: SteeredModel) -> None:

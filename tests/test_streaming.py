@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
@@ -10,7 +12,15 @@ import pytest
 import tiny
 import torch
 
-from pasta_chains.streaming import StopStrings, cut_at_stop, stream_text
+from pasta_chains.streaming import (
+    Cancelled,
+    StopStrings,
+    TextStream,
+    cut_at_stop,
+    in_background,
+    stream_text,
+    until_cancelled,
+)
 
 
 def threads() -> list[threading.Thread]:
@@ -39,6 +49,14 @@ def writes(ids: list[int], error: Exception | None = None) -> Callable[[Any, Any
     return generate
 
 
+def streamed(
+    tokenizer: Any, ids: list[int], error: Exception | None = None
+) -> Generator[str, None, None]:
+    stopping = Cancelled()
+    write = writes(ids, error)
+    return stream_text(lambda streamer: write(streamer, stopping), tokenizer, stopping)
+
+
 @pytest.mark.parametrize("make", [tiny.tokenizer, tiny.metaspace_tokenizer])
 @pytest.mark.parametrize(
     "text",
@@ -50,7 +68,7 @@ def test_the_pieces_are_the_whole_text_without_the_prompt(
     tokenizer = make()
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     whole = tokenizer.decode([*ids, tokenizer.eos_token_id], skip_special_tokens=True)
-    pieces = list(stream_text(writes([*ids, tokenizer.eos_token_id]), tokenizer))
+    pieces = list(streamed(tokenizer, [*ids, tokenizer.eos_token_id]))
     assert "".join(pieces) == whole
     assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
     assert "" not in pieces
@@ -59,7 +77,7 @@ def test_the_pieces_are_the_whole_text_without_the_prompt(
 def test_a_text_that_ends_inside_a_character_is_given_out_at_the_end() -> None:
     tokenizer = tiny.tokenizer()
     ids = tokenizer("Tarn🙂", add_special_tokens=False)["input_ids"]
-    *before, last = stream_text(writes(ids[:-1]), tokenizer)
+    *before, last = streamed(tokenizer, ids[:-1])
     assert "".join(before) == "Tarn"
     assert set(last) == {"\N{REPLACEMENT CHARACTER}"}
 
@@ -67,7 +85,7 @@ def test_a_text_that_ends_inside_a_character_is_given_out_at_the_end() -> None:
 def test_an_error_comes_after_the_pieces_before_it() -> None:
     tokenizer = tiny.tokenizer()
     ids = tokenizer("Tarn is", add_special_tokens=False)["input_ids"]
-    pieces = stream_text(writes(ids, ZeroDivisionError("late")), tokenizer)
+    pieces = streamed(tokenizer, ids, ZeroDivisionError("late"))
     assert "".join(next(pieces) for _ in ids) == "Tarn is"
     with pytest.raises(ZeroDivisionError, match="late"):
         next(pieces)
@@ -77,14 +95,14 @@ def test_an_error_comes_after_the_pieces_before_it() -> None:
 def test_closing_stops_the_generation_and_waits_for_it() -> None:
     tokenizer = tiny.tokenizer()
     ids = tokenizer("The mayor of Tarn", add_special_tokens=False)["input_ids"]
-    pieces = stream_text(writes(ids * 100_000), tokenizer)
+    pieces = streamed(tokenizer, ids * 100_000)
     assert next(pieces) == "The"
     assert len(threads()) == 1
     pieces.close()
 
 
 def test_nothing_runs_before_the_first_piece_is_asked_for() -> None:
-    pieces = stream_text(writes([5]), tiny.tokenizer())
+    pieces = streamed(tiny.tokenizer(), [5])
     assert threads() == []
     pieces.close()
 
@@ -165,3 +183,64 @@ def test_the_length_up_to_a_stop_string_counts_the_token_that_completes_it(
     tokenizer = tiny.tokenizer()
     ids = tokenizer("Tarn is Tarn</s>", add_special_tokens=False)["input_ids"]
     assert StopStrings(tokenizer, stop, 0).length(ids) == length
+
+
+def background(ids: list[int]) -> TextStream:
+    stopping = Cancelled()
+    write = writes(ids)
+    pieces = stream_text(lambda streamer: write(streamer, stopping), tiny.tokenizer(), stopping)
+    return TextStream(pieces, stopping)
+
+
+def test_asyncio_gets_the_same_pieces() -> None:
+    ids = tiny.tokenizer()("The mayor of Tarn", add_special_tokens=False)["input_ids"]
+
+    async def read() -> list[str]:
+        return [piece async for piece in in_background(background(ids))]
+
+    assert asyncio.run(read()) == list(background(ids))
+
+
+def test_an_async_stream_that_is_left_or_cancelled_stops_the_model() -> None:
+    ids = tiny.tokenizer()("The mayor of Tarn", add_special_tokens=False)["input_ids"] * 100_000
+
+    async def leave() -> None:
+        pieces = in_background(background(ids))
+        assert await anext(pieces) == "The"
+        await pieces.aclose()
+        assert threads() == []
+
+    async def cancel() -> None:
+        async def read() -> None:
+            async for _ in in_background(background(ids)):
+                pass
+
+        task = asyncio.create_task(read())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert threads() == []
+
+    asyncio.run(leave())
+    asyncio.run(cancel())
+
+
+def test_work_in_the_background_is_stopped_and_waited_for() -> None:
+    cancelled, ended = Cancelled(), []
+
+    def work() -> None:
+        while not cancelled(torch.zeros(1, 1), torch.zeros(1, 1)).all():
+            time.sleep(0.001)
+        ended.append(True)
+
+    async def cancel() -> None:
+        task = asyncio.create_task(until_cancelled(work, cancelled))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended == [True]
+
+    asyncio.run(cancel())
+    assert asyncio.run(until_cancelled(lambda: 3, Cancelled())) == 3
