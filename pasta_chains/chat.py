@@ -9,7 +9,7 @@ text comes from the messages: only the rest, the template's own, may hold contro
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache, partial, update_wrapper
@@ -22,9 +22,11 @@ from jinja2.filters import FILTERS
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from markupsafe import soft_str
 
+from ._runtime import EmphasisTemplate
 from .errors import PromptError
-from .spans import Span, SpanStr, carries_emphasis
+from .spans import Span, SpanStr, carries_emphasis, concat
 from .template import EmphasizeExtension
 
 Message = Mapping[str, Any]
@@ -167,7 +169,8 @@ class _Tracked:
         if isinstance(value, Mapping):
             return {key: self._value(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self._value(item) for item in value]
+            items = [self._value(item) for item in value]
+            return items if isinstance(value, list) else tuple(items)
         return value
 
     def _text(self, text: SpanStr) -> SpanStr:
@@ -209,6 +212,21 @@ def literal_text(chat_template: str) -> str:
 @lru_cache(maxsize=16)
 def _compiled(chat_template: str) -> jinja2.Template:
     return _environment().from_string(chat_template)
+
+
+class _ChatTemplate(EmphasisTemplate):
+    """A chat template whose `~` prints what it joins as the template itself prints."""
+
+    @classmethod
+    def _from_namespace(
+        cls,
+        environment: jinja2.Environment,
+        namespace: MutableMapping[str, Any],
+        globals: MutableMapping[str, Any],
+    ) -> jinja2.Template:
+        template = super()._from_namespace(environment, namespace, globals)
+        namespace["str_join"] = lambda values: concat(str(_printed(value)) for value in values)
+        return template
 
 
 class _ChatEnvironment(ImmutableSandboxedEnvironment):
@@ -259,10 +277,12 @@ def _environment() -> ImmutableSandboxedEnvironment:
         extensions=[EmphasizeExtension, _GenerationExtension, loopcontrols],
         finalize=_printed,
     )
+    environment.template_class = _ChatTemplate
     for name in ("format", "pprint", "striptags", "urlize", "xmlattr"):
         environment.filters[name] = update_wrapper(
             partial(_formatted, FILTERS[name]), FILTERS[name]
         )
+    environment.filters["string"] = lambda value: soft_str(_printed(value))
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)

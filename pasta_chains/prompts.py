@@ -9,11 +9,12 @@ from typing import Any, TypeAlias
 from transformers import PreTrainedTokenizerBase
 
 from .chat import Message, RenderedChat, is_chat, render_chat
+from .control import Encoded
 from .errors import PromptError, PromptTooLongError
 from .overflow import Dropped, droppable, fewest, without
 from .spans import SpanStr
 from .tokens import token_bias, token_spans
-from .untrusted import ControlTokens, Encoded, control_ranges, encode
+from .untrusted import ControlTokens, control_ranges, encode
 
 Prompt: TypeAlias = str | Sequence[Message]
 """One prompt: a text with or without emphasis, or a list of chat messages."""
