@@ -59,37 +59,43 @@ def emphasis_filters(jinja_filters: Mapping[str, Filter]) -> dict[str, Filter]:
 
 # A filter that wants the context is never computed while compiling, where spans would be lost.
 @pass_context
-def _emphasize(
-    context: Context, value: Any, alpha: float | str | None = None, name: str | None = None
-) -> str:
-    return _mark(context, value, alpha, name, deemphasized=False)
+def _emphasize(context: Context, value: Any, *given: Any, **named: Any) -> str:
+    return _mark("emphasize", value, *_arguments("emphasize", given, named))
 
 
 @pass_context
-def _deemphasize(
-    context: Context, value: Any, alpha: float | str | None = None, name: str | None = None
-) -> str:
-    return _mark(context, value, alpha, name, deemphasized=True)
+def _deemphasize(context: Context, value: Any, *given: Any, **named: Any) -> str:
+    return _mark("deemphasize", value, *_arguments("deemphasize", given, named))
 
 
-def _mark(
-    context: Context, value: Any, alpha: float | str | None, name: str | None, deemphasized: bool
-) -> str:
-    for given in (alpha, name):
-        if given is not None and isinstance(given, Undefined):
-            str(given)  # a strict environment says which variable is missing
+def _arguments(
+    filter_name: str, given: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[float | str | None, str | None]:
+    arguments = dict(zip(("alpha", "name"), given, strict=False))
+    wrong = [f"but got {name} twice" for name in named if name in arguments]
+    wrong += [f"not {name!r}" for name in named if name not in ("alpha", "name")]
+    wrong += [f"not {value!r}" for value in given[2:]]
+    if wrong:
+        raise EmphasisError(f"the filter {filter_name} takes alpha=… and name=…, {wrong[0]}.")
+    arguments |= named
+    for argument in arguments.values():
+        if isinstance(argument, Undefined):
+            str(argument)  # a strict environment says which variable is missing
+    return arguments.get("alpha"), arguments.get("name")
+
+
+def _mark(filter_name: str, value: Any, alpha: float | str | None, name: str | None) -> str:
     if not isinstance(value, str):
         if carries_emphasis(value):
-            warn_dropped(f"the filter {'deemphasize' if deemphasized else 'emphasize'}, of a list")
+            warn_dropped(f"the filter {filter_name}, of a list")
         value = str(value)
-    text = value
-    if not text:
+    if not value:
         raise EmphasisError(
             "the emphasis marks no text, because what it holds is empty here. "
             "Guard it with {% if … %}."
         )
-    marked = spans.emphasize(text, alpha, name, deemphasized)
-    return markup.markup(marked) if isinstance(text, Markup) else marked
+    marked = spans.emphasize(value, alpha, name, filter_name == "deemphasize")
+    return markup.markup(marked) if isinstance(value, Markup) else marked
 
 
 def _plain(value: Any) -> str:

@@ -31,7 +31,8 @@ VALUES: dict[str, Any] = {
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 @pytest.mark.parametrize("is_async", [False, True])
 def test_every_row_does_what_it_says(row: tuple[str, str, str, str], is_async: bool) -> None:
-    _, verdict, example, result = row
+    names, verdict, example, result = row
+    assert all(re.search(rf"\b{name}\b", example) for name in re.findall(r"`(\w+)`", names))
     template = Environment(enable_async=is_async).from_string(example)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import jinja2
@@ -380,6 +381,12 @@ def test_the_sandbox_holds() -> None:
         ("a\n{{ nothing | emphasize }}", "page, line 2: .* marks no text.*{% if"),
         ("\n<% emphasize alpha=0 %>b<% endemphasize %>", "page, line 2: alpha is 0,"),
         ("\n{{ 'b' | emphasize(alpha='0.1') }}", "page, line 2: There is no strength '0.1'"),
+        (
+            "\n{{ 'b' | emphasize(beta=1) }}",
+            "page, line 2: the filter emphasize .* not 'beta'",
+        ),
+        ("\n{{ 'b' | deemphasize(1, 'n', 7) }}", "page, line 2: the filter deemphasize .* not 7"),
+        ("\n{{ 'b' | emphasize(1, alpha=1) }}", "page, line 2: .* but got alpha twice"),
         ("\n\n{{ ['b', ''] | map('emphasize') | join }}", "page, line 3: .* marks no text"),
         ("\n{% include 'part' %}", "part, line 4: alpha is 2"),
         ("{% from 'part' import m %}\n{{ m() }}", "part, line 2: .* marks no text"),
@@ -459,13 +466,19 @@ def test_shipped_templates_are_found() -> None:
 
 SHARED = (
     "{% for d in docs %}{{ d | emphasize(name=who) if loop.index0 % step else d }}{% endfor %}"
-    "{% set s %}<% emphasize name=who %>{{ who }}<% endemphasize %>{% endset %}{{ s }}"
+    "{% set s %}<% emphasize name=who %>{{ who }}<% endemphasize %>{% endset %}{{ s }}",
+    "{% macro m(d) %}<% deemphasize name=who %>{{ d }}<% enddeemphasize %>-{% endmacro %}"
+    "{% for d in docs %}{{ m(d) | upper }}{% endfor %}",
+    "<% emphasize 'strong', name=who %>{% for d in docs %}{{ d }}{% endfor %} of {{ who }}"
+    "<% endemphasize %>{{ step }}",
 )
-RENDERERS = 16
+"""Templates with different emphasis, each of them rendered by all at the same time."""
+
+RENDERERS, RENDERINGS = 16, 1000
 
 
 def variables_of(renderer: int, number: int) -> dict[str, Any]:
-    docs = ["d" * (number % 7 + 1)] * (renderer + 2)
+    docs = ["d" * (number % 7 + 1)] * (renderer % 5 + 2)
     return {"docs": docs, "who": f"t{renderer}", "step": renderer % 3 + 1}
 
 
@@ -475,24 +488,36 @@ def told(text: str) -> tuple[str, tuple[Span, ...]]:
 
 
 def one_after_the_other(renderer: int) -> list[tuple[str, tuple[Span, ...]]]:
-    template = Environment().from_string(SHARED)
-    return [told(template.render(variables_of(renderer, number))) for number in range(7)]
+    """Every rendering of a renderer that there is: its variables and templates come in turns."""
+    templates = [Environment().from_string(source) for source in SHARED]
+    rounds = 7 * len(SHARED)
+    return [
+        told(templates[number % len(SHARED)].render(variables_of(renderer, number)))
+        for number in range(rounds)
+    ]
 
 
 def test_threads_do_not_see_each_other() -> None:
-    template = Environment().from_string(SHARED)
+    environment = Environment()
+    templates = [environment.from_string(source) for source in SHARED]
     expected = [one_after_the_other(renderer) for renderer in range(RENDERERS)]
+    together = Barrier(RENDERERS)
 
     def wrong(renderer: int) -> int:
-        rendered = (told(template.render(variables_of(renderer, n))) for n in range(1000))
-        return sum(text != expected[renderer][n % 7] for n, text in enumerate(rendered))
+        together.wait()
+        count = 0
+        for number in range(RENDERINGS):
+            text = templates[number % len(SHARED)].render(variables_of(renderer, number))
+            count += told(text) != expected[renderer][number % len(expected[renderer])]
+        return count
 
     with ThreadPoolExecutor(RENDERERS) as pool:
         assert list(pool.map(wrong, range(RENDERERS))) == [0] * RENDERERS
 
 
 def test_tasks_do_not_see_each_other() -> None:
-    template = Environment(enable_async=True).from_string(SHARED)
+    environment = Environment(enable_async=True)
+    templates = [environment.from_string(source) for source in SHARED]
     expected = [one_after_the_other(renderer) for renderer in range(RENDERERS)]
 
     async def slowly(docs: list[str]) -> AsyncIterator[str]:
@@ -502,10 +527,11 @@ def test_tasks_do_not_see_each_other() -> None:
 
     async def wrong(renderer: int) -> int:
         count = 0
-        for number in range(1000 // RENDERERS):
+        for number in range(RENDERINGS):
             values = variables_of(renderer, number)
-            text = await template.render_async(values | {"docs": slowly(values["docs"])})
-            count += told(text) != expected[renderer][number % 7]
+            values["docs"] = slowly(values["docs"])
+            text = await templates[number % len(SHARED)].render_async(values)
+            count += told(text) != expected[renderer][number % len(expected[renderer])]
         return count
 
     async def together() -> list[int]:

@@ -31,6 +31,10 @@ TEMPLATES = {
     "ab<% emphasize %>cd<% endemphasize %>{{ x }}": ("cd",),
     "{% macro m(v) %}{{ v }}{{ 'e' | emphasize }}{% endmacro %}{{ m(x) }}": ("e",),
     "{{ marked | plain }}{{ x }}": (),
+    "{{ [x] }}{{ {x: x} }}{{ x | tojson }}{{ x | e | safe }}{{ '%s' % x }}": (),
+    "{{ x | striptags | wordwrap(3) | indent }}{{ x | urlize }}{{ x | truncate(3) }}": (),
+    "{% filter title %}{{ x }}{% endfilter %}{% for c in x %}{{ c }}{% endfor %}{{ x[::-1] }}": (),
+    "<% emphasize name=x %>cd<% endemphasize %>{{ x }}": ("cd",),
 }
 
 
