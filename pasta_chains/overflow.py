@@ -44,6 +44,39 @@ class Dropped(NamedTuple):
     message: int | None = None
 
 
+class Ranges:
+    """Ranges of characters, joined where they touch, that are asked about many times."""
+
+    def __init__(self, ranges: Iterable[Range]) -> None:
+        joined: list[Range] = []
+        for start, end in sorted(ranges):
+            if joined and start <= joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+            else:
+                joined.append((start, end))
+        self.joined = joined
+        self._starts = [start for start, _ in joined]
+
+    def touch(self, start: int, end: int) -> bool:
+        """Whether they share a character with a range."""
+        place = bisect_right(self._starts, end - 1) - 1
+        return place >= 0 and self.joined[place][1] > start
+
+    def cover(self, start: int, end: int) -> bool:
+        """Whether one of them has all characters of a range."""
+        place = bisect_right(self._starts, start) - 1
+        return place >= 0 and self.joined[place][1] >= end
+
+    def free(self, position: int) -> bool:
+        """Whether none of them has a character."""
+        return not self.touch(position, position + 1)
+
+
+def emphasized(text: SpanStr) -> Ranges:
+    """What stays in a text: all that is emphasized, and what is deemphasized inside that."""
+    return Ranges((span.start, span.end) for span in text.spans if not span.deemphasized)
+
+
 def check_overflow(overflow: object) -> None:
     """Refuse a policy that does not exist.
 
@@ -129,8 +162,8 @@ def _pieces(
     text: SpanStr, kept: Iterable[Range], message: int | None, rank: int
 ) -> Iterator[tuple[int, Dropped]]:
     """The pieces of one text, in order, with their ranks; the lowest go first."""
-    stays = _Ranges([*kept, *((s.start, s.end) for s in text.spans if not s.deemphasized)])
-    less = _Ranges((start, end) for start, end, span in text.runs() if span.deemphasized)
+    stays = Ranges([*kept, *emphasized(text).joined])
+    less = Ranges((start, end) for start, end, span in text.runs() if span.deemphasized)
     last_line = len(text.text.rstrip()) if rank == _LAST else len(text) + 1
     for line in _LINE.finditer(text.text):
         start, end = line.span()
@@ -143,7 +176,7 @@ def _pieces(
             yield line_rank, Dropped(*piece, message)
 
 
-def _free_words(text: str, start: int, end: int, stays: _Ranges) -> Iterator[Range]:
+def _free_words(text: str, start: int, end: int, stays: Ranges) -> Iterator[Range]:
     """The words of a line that may go, each with the white space after it.
 
     What lies between two parts of one word that stay, stays too.
@@ -158,7 +191,7 @@ def _free_words(text: str, start: int, end: int, stays: _Ranges) -> Iterator[Ran
             yield begin, stop if stop < last else _after_space(text, stop, end, stays)
 
 
-def _after_space(text: str, position: int, end: int, stays: _Ranges) -> int:
+def _after_space(text: str, position: int, end: int, stays: Ranges) -> int:
     while position < end and _is_space(text, position) and stays.free(position):
         position += 1
     return position
@@ -172,39 +205,11 @@ def _is_space(text: str, position: int) -> bool:
     return text[position].isspace() and text[position] != "\n"
 
 
-class _Ranges:
-    """Ranges of characters, joined where they touch, that are asked about many times."""
-
-    def __init__(self, ranges: Iterable[Range]) -> None:
-        joined: list[Range] = []
-        for start, end in sorted(ranges):
-            if joined and start <= joined[-1][1]:
-                joined[-1] = (joined[-1][0], max(joined[-1][1], end))
-            else:
-                joined.append((start, end))
-        self.joined = joined
-        self._starts = [start for start, _ in joined]
-
-    def touch(self, start: int, end: int) -> bool:
-        """Whether they share a character with a range."""
-        place = bisect_right(self._starts, end - 1) - 1
-        return place >= 0 and self.joined[place][1] > start
-
-    def cover(self, start: int, end: int) -> bool:
-        """Whether one of them has all characters of a range."""
-        place = bisect_right(self._starts, start) - 1
-        return place >= 0 and self.joined[place][1] >= end
-
-    def free(self, position: int) -> bool:
-        """Whether none of them has a character."""
-        return not self.touch(position, position + 1)
-
-
 def _cut(text: SpanStr, pieces: Sequence[Dropped]) -> tuple[SpanStr, list[Range]]:
     """A text without some ranges; no white space is left before them at the end of a line."""
-    stays = _Ranges((span.start, span.end) for span in text.spans if not span.deemphasized)
-    cuts = _Ranges((piece.start, piece.end) for piece in pieces).joined
-    cuts = _Ranges((_before_space(text.text, *cut, stays), cut[1]) for cut in cuts).joined
+    stays = emphasized(text)
+    cuts = Ranges((piece.start, piece.end) for piece in pieces).joined
+    cuts = Ranges((_before_space(text.text, *cut, stays), cut[1]) for cut in cuts).joined
     starts, removed = [start for start, _ in cuts], [0]
     for start, end in cuts:
         removed.append(removed[-1] + end - start)
@@ -220,7 +225,7 @@ def _cut(text: SpanStr, pieces: Sequence[Dropped]) -> tuple[SpanStr, list[Range]
     return SpanStr(shorter, filter(None, spans)), cuts
 
 
-def _before_space(text: str, start: int, end: int, stays: _Ranges) -> int:
+def _before_space(text: str, start: int, end: int, stays: Ranges) -> int:
     if end == len(text) or text[end] == "\n":
         while start and _is_space(text, start - 1) and stays.free(start - 1):
             start -= 1

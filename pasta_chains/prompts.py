@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerBase
 from .chat import Message, RenderedChat, is_chat, render_chat
 from .control import Encoded
 from .errors import PromptError, PromptTooLongError
-from .overflow import Dropped, droppable, fewest, without
+from .overflow import Dropped, droppable, emphasized, fewest, without
 from .spans import SpanStr
-from .tokens import token_bias, token_spans
+from .tokens import token_bias
 from .untrusted import ControlTokens, control_ranges, encode
 
 Prompt: TypeAlias = str | Sequence[Message]
@@ -222,11 +222,11 @@ def _too_long(
 ) -> PromptTooLongError:
     """What to say of a prompt that is too long although all its plain text was dropped."""
     text, encoded = _encode(prompt, tokenizer, control_tokens)
-    owners = token_spans(text, encoded.offsets)
-    emphasized = sum(1 for owner in owners if owner and not owner.deemphasized)
+    stays = emphasized(text)
+    needed = sum(1 for start, end in encoded.offsets if start < end and stays.touch(start, end))
     return PromptTooLongError(
         f"Even without its plain text the prompt has {len(encoded.ids)} tokens, and there is room "
-        f"for {max(room.most, 0)}. Its emphasized text needs {emphasized} of them; the others "
+        f"for {max(room.most, 0)}. Its emphasized text needs {needed} of them; the others "
         "hold it together (control tokens, the chat template, line breaks). Emphasize less text, "
         "or lower max_new_tokens."
     )
