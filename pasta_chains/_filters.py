@@ -60,12 +60,14 @@ def emphasis_filters(jinja_filters: Mapping[str, Filter]) -> dict[str, Filter]:
 # A filter that wants the context is never computed while compiling, where spans would be lost.
 @pass_context
 def _emphasize(context: Context, value: Any, *given: Any, **named: Any) -> str:
-    return _mark("emphasize", value, *_arguments("emphasize", given, named))
+    alpha, name = _arguments("emphasize", given, named) if given or named else (None, None)
+    return _mark("emphasize", value, alpha, name)
 
 
 @pass_context
 def _deemphasize(context: Context, value: Any, *given: Any, **named: Any) -> str:
-    return _mark("deemphasize", value, *_arguments("deemphasize", given, named))
+    alpha, name = _arguments("deemphasize", given, named) if given or named else (None, None)
+    return _mark("deemphasize", value, alpha, name)
 
 
 def _arguments(

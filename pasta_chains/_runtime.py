@@ -72,7 +72,10 @@ class EmphasisTemplate(jinja2.Template):
 
 def join_printed(pieces: Iterable[str]) -> str:
     """Joins what a template, or a block of it, prints; into a plain `str` where it has no spans."""
-    pieces = list(pieces)
+    if type(pieces) is not list:
+        pieces = list(pieces)
+    if len(pieces) == 1 and type(pieces[0]) is str:  # many blocks hold one value and no more
+        return pieces[0]
     return "".join(pieces) if _PLAIN.issuperset(map(type, pieces)) else concat(pieces)
 
 

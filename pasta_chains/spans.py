@@ -440,7 +440,9 @@ def emphasize(
     """
     if type(text) is not str and not isinstance(text, SpanStr):
         text = SpanStr(text)
-    outer = Span(0, len(text), alpha_of(alpha), name, deemphasized)
+    if isinstance(alpha, str):
+        alpha = alpha_of(alpha)
+    outer = Span(0, len(text), alpha, name, deemphasized)
     if not isinstance(text, SpanStr):
         return _made(text, (outer,))
     spans = (outer, *text._spans)

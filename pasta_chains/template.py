@@ -266,12 +266,14 @@ def _handle_exception(environment: jinja2.Environment, source: str | None = None
 
 def _wrap_str_format(environment: SandboxedEnvironment, value: Any) -> Callable[..., str] | None:
     """Does what the sandbox does with `str.format`, which drops emphasis, with a warning."""
-    wrap = partial(type(environment).wrap_str_format, environment)
-    if wrap(value) is None or not isinstance(value.__self__, SpanStr):
-        return wrap(value)
+    if type(value) is str:  # the sandbox asks about every attribute: most of them are plain text
+        return None
+    wrapped = type(environment).wrap_str_format(environment, value)
+    if wrapped is None or not isinstance(value.__self__, SpanStr):
+        return wrapped
     bare = drop_emphasis(value.__self__, "str.format")
     bare = Markup(bare) if isinstance(value.__self__, Markup) else bare
-    return wrap(getattr(bare, value.__name__))
+    return type(environment).wrap_str_format(environment, getattr(bare, value.__name__))
 
 
 def _place_of(error: BaseException) -> str:
