@@ -67,8 +67,10 @@ def install(model: Any, adapter: Adapter) -> list[RemovableHandle]:
             "version of transformers."
         )
     places = [_place(module, adapter, model.config.get_text_config()) for module in layers]
+    indexed = any(getattr(module, "indexer", None) is not None for module in layers)
+    carry = partial(_carry, _names(model), _Unwanted if indexed else _NoStore)
     handles = [
-        model.register_forward_pre_hook(partial(_carry, _names(model)), with_kwargs=True),
+        model.register_forward_pre_hook(carry, with_kwargs=True),
         model.register_forward_hook(_take_off, with_kwargs=True, always_call=True),
     ]
     for module, place in zip(layers, places, strict=True):
@@ -143,20 +145,25 @@ def _names(module: nn.Module) -> tuple[str, ...]:
     return tuple(inspect.signature(module.forward).parameters)
 
 
-class _NoStore(DynamicCache):
+class _Unwanted(DynamicCache):
     """Carries the steering of a call that wants no cache."""
+
+
+class _NoStore(_Unwanted):
+    """One that keeps nothing, for layers that only update their cache."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         return key_states, value_states
 
-    def update_indexer(self, indexer_key_states: Tensor, layer_idx: int) -> Tensor:
-        return indexer_key_states
-
 
 def _carry(
-    names: tuple[str, ...], model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    names: tuple[str, ...],
+    unwanted: type[_Unwanted],
+    model: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Changed:
     """Before the model: put our arguments on the request's cache."""
     given = dict(zip(names, args, strict=False)) | kwargs
@@ -170,7 +177,7 @@ def _carry(
         stores = given.get("use_cache")
         if stores is None:
             stores = getattr(model.config.get_text_config(), "use_cache", True)
-        cache = (DynamicCache if stores else _NoStore)(config=model.config)
+        cache = (DynamicCache if stores else unwanted)(config=model.config)
     setattr(cache, _ON_CACHE, steering)
     return (), {**given, "past_key_values": cache}
 
@@ -186,7 +193,7 @@ def _take_off(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output:
     cache = kwargs.get("past_key_values")
     if not isinstance(cache, Cache) or vars(cache).pop(_ON_CACHE, None) is None:
         return None
-    if not isinstance(cache, _NoStore) or output is None:
+    if not isinstance(cache, _Unwanted) or output is None:
         return None
     if isinstance(output, tuple):
         return tuple(part for part in output if part is not cache)

@@ -10,7 +10,7 @@ import plain_oracle
 import pytest
 import tiny
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoModelForImageTextToText, PreTrainedModel
 
 from pasta_chains.adapters import ADAPTERS
 from pasta_chains.engine import SteeredModel
@@ -44,16 +44,33 @@ for _kind in ("axk2", "deepseek_v32", "dots3_note_text", "glm_moe_dsa", "hy_v4")
 MOVED_BY_PADDING = {"minimax_m3_vl_text", "mvp", "trocr"}
 
 
+_INDEXED = {"index_n_heads": 16, "layer_types": ["indexed_attention"] * 2}
+WITH_IMAGES: dict[str, dict[str, Any]] = {
+    "glm5_next": _INDEXED | {"index_kpool": 4, "qk_rope_head_dim": 0},
+    "mistral_large4": _INDEXED,
+}
+"""Types that are no causal language models to transformers, with the fields of their text part."""
+
+
 def plain_model(kind: str) -> PreTrainedModel:
-    model_type, fields = KINDS[kind]
-    return architectures.decoder(model_type, **fields)
+    if kind not in WITH_IMAGES:
+        model_type, fields = KINDS[kind]
+        return architectures.decoder(model_type, **fields)
+    torch.manual_seed(0)
+    config = architectures.config(kind, text_config=WITH_IMAGES[kind])
+    model = AutoModelForImageTextToText.from_config(config).eval()
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.dim() > 1:
+                weights.normal_(0, 0.3)
+    return model
 
 
 def make(kind: str) -> SteeredModel:
     return SteeredModel(plain_model(kind), tiny.tokenizer(), HeadProfile(HEADS, alpha=0.02))
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[*KINDS, *WITH_IMAGES])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
