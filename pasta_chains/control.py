@@ -85,7 +85,7 @@ class ControlReader:
 
     def _encode_plain(self, text: str, start: int, end: int, kind: str, encoded: Encoded) -> None:
         """Tokenize a part of a text without any control token."""
-        pieces = [(start, end, kind)]
+        pieces = [(start, end, kind)] if start < end else []
         while pieces:
             start, end, kind = pieces.pop()
             found = self._copy(kind).encode(text[start:end], add_special_tokens=False)

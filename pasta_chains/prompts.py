@@ -14,7 +14,7 @@ from .errors import PromptError, PromptTooLongError
 from .overflow import Dropped, droppable, emphasized, fewest, without
 from .spans import SpanStr
 from .tokens import token_bias
-from .untrusted import ControlTokens, control_ranges, encode
+from .untrusted import ControlTokens, check_control_tokens, control_ranges, encode
 
 Prompt: TypeAlias = str | Sequence[Message]
 """One prompt: a text with or without emphasis, or a list of chat messages."""
@@ -192,6 +192,7 @@ def tokenize_to_fit(
 def _encode(
     prompt: Prompt, tokenizer: PreTrainedTokenizerBase, control_tokens: ControlTokens
 ) -> tuple[SpanStr, Encoded]:
+    check_control_tokens(control_tokens)
     rendered = _rendered(prompt, tokenizer)
     is_text = isinstance(prompt, str)
     if control_tokens == "anywhere":

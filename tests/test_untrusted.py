@@ -245,3 +245,7 @@ def test_an_unknown_policy_is_refused(policy: Any) -> None:
         SteeredModel(tiny.llama(), tiny.tokenizer(), control_tokens=policy)
     with pytest.raises(PromptError, match="it must be 'template'"):
         SteeredModel.from_pretrained("no/such-model", control_tokens=policy)
+    model = SteeredModel(tiny.llama(), tiny.tokenizer())
+    model.control_tokens = policy  # it may be replaced, too
+    with pytest.raises(PromptError, match="it must be 'template'"):
+        model.generate("a")
