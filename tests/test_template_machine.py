@@ -150,8 +150,8 @@ class Templates(RuleBasedStateMachine):
         self.main.add(f"{{% macro {name}() %}}[{{{{ caller() }}}}]{{% endmacro %}}")
         self.main.open(f"{{% call {name}() %}}", "{% endcall %}")
 
-    @rule(shown=st.sampled_from(SHOWN))
-    def set_block(self, shown: str) -> None:
+    @rule(shown=st.sampled_from(SHOWN), first=st.sampled_from(["{{ loud }}", ""]))
+    def set_block(self, shown: str, first: str) -> None:
         name = self.name()
         shown = shown.replace(" n", f" {name}").replace("[n", f"[{name}").replace("(n", f"({name}")
         twin = shown.replace(f"% {name}", f"% ({name} | drop)")
@@ -159,10 +159,12 @@ class Templates(RuleBasedStateMachine):
             f"{{% set {name} %}}", f"{{% endset %}}{shown}",
             f"{{% set {name} %}}", f"{{% endset %}}{twin}",
         )  # fmt: skip
+        self.main.add(first)
 
-    @rule(change=st.sampled_from(FILTERS))
-    def filter_block(self, change: str) -> None:
+    @rule(change=st.sampled_from(FILTERS), first=st.sampled_from(["\n{{ loud }}", ""]))
+    def filter_block(self, change: str, first: str) -> None:
         self.main.open(f"{{% filter {change} %}}", "{% endfilter %}")
+        self.main.add(first)
 
     @rule()
     def with_block(self) -> None:
