@@ -15,6 +15,7 @@ from transformers import (
     GPTJConfig,
     MambaConfig,
     MistralConfig,
+    OpenAIGPTConfig,
     PreTrainedConfig,
 )
 
@@ -127,13 +128,12 @@ def test_a_folder_that_is_no_model_is_refused_with_its_name(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (GPTJConfig(vocab_size=360, n_embd=32, n_layer=2, n_head=4, rotary_dim=4, bos_token_id=1,
-                    eos_token_id=2),
-         "GPTJForCausalLM does not let its attention function be chosen"),
+        (OpenAIGPTConfig(vocab_size=360, n_embd=32, n_layer=2, n_head=4),
+         "OpenAIGPTLMHeadModel cannot be steered: it has no cache"),
         (MambaConfig(vocab_size=360, hidden_size=32, num_hidden_layers=1, pad_token_id=0),
          "MambaForCausalLM do not pass the steering on"),
     ],
-    ids=["GPT-J", "no attention"],
+    ids=["GPT", "no attention"],
 )  # fmt: skip
 def test_a_model_that_cannot_be_steered_is_refused_when_loaded(
     config: PreTrainedConfig, message: str, tmp_path: Path
@@ -149,6 +149,20 @@ def test_full_attention_mistral_is_steered() -> None:
     model = AutoModelForCausalLM.from_config(MistralConfig(**SIZES, sliding_window=None))
     steered = SteeredModel(model, tiny.tokenizer(), HeadProfile({0: [0, 1, 2, 3]}, alpha=0.001))
     assert steered.score(SECOND, [" Bo"]) != steered.score(TEXT, [" Bo"])
+
+
+def test_gpt_j_is_steered_from_a_folder(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "rotary_dim": 4, "initializer_range": 0.3}
+    config = GPTJConfig(vocab_size=360, n_positions=64, bos_token_id=1, eos_token_id=2, **sizes)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    steered = SteeredModel.from_pretrained(tmp_path, HeadProfile({0: [1], 1: [0, 3]}))
+    assert steered.score(SECOND, [" Bo"]) != steered.score(TEXT, [" Bo"])
+    steered.model.save_pretrained(tmp_path / "saved")
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    inputs = steered.inputs(TEXT)
+    assert torch.equal(saved(**inputs).logits, steered.model(**inputs).logits)
 
 
 def test_a_slow_tokenizer_is_refused(tmp_path: Path) -> None:
