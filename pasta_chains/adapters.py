@@ -69,6 +69,7 @@ ADAPTERS = {
 """The types of models that need one, by `model_type`."""
 
 _CLOSED = {
+    "blt": "its layers read patches of bytes, not tokens",
     "cpmant": "it reads tokens of its own before the prompt",
     "got_ocr2": "it reads images",
     "openai-gpt": "it has no cache to carry the steering to its layers",
@@ -88,12 +89,14 @@ def adapter_of(model: Any) -> Adapter | None:
             implementation that it was loaded with.
     """
     name, kind = type(model).__name__, model.config.model_type
+    if kind in _CLOSED:
+        raise UnsupportedModelError(f"{name} cannot be steered: {_CLOSED[kind]}.")
     adapter = ADAPTERS.get(kind) or ADAPTERS.get(model.config.get_text_config().model_type)
     if adapter is None:
         if not model._can_set_attn_implementation():
             raise UnsupportedModelError(
-                f"{name} does not let its attention function be chosen, so it cannot be steered: "
-                f"{_CLOSED.get(kind, 'its type is not known here')}."
+                f"{name} does not let its attention function be chosen, and there is no adapter "
+                f"for models of type {kind!r}, so it cannot be steered."
             )
         return None
     kernel = model.config.get_text_config()._attn_implementation

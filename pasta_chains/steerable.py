@@ -117,6 +117,11 @@ def _layers_that_ask(model: Any) -> list[int]:
             f"The layers of {type(model).__name__} do not pass the steering on to their attention, "
             "so it cannot be steered."
         )
+    if any(type(layer) is not int or layer < 0 for layer in asked):
+        raise UnsupportedModelError(
+            f"The attention of {type(model).__name__} has no layer number of its own, as several "
+            "layers share it, so no profile can name its heads."
+        )
     return sorted(asked)
 
 

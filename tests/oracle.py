@@ -34,17 +34,28 @@ def bias_of(text: str, marks: Marks, offsets: Sequence[tuple[int, int]]) -> list
 
 
 def as_defined(
-    model: PreTrainedModel, heads: Mapping[int, Sequence[int]], bias: Sequence[float]
+    model: PreTrainedModel, heads: Mapping[int, Sequence[int]], biases: Sequence[Sequence[float]]
 ) -> PreTrainedModel:
-    """A copy of a model that reads one prompt with a bias, without cache."""
+    """A copy of a model that reads each row of a batch with a bias on its first tokens."""
     plain = copy.deepcopy(model)
     for inherited in ("_validate_model_kwargs", "_get_candidate_generator"):
         vars(plain).pop(inherited, None)
     plain._forward_pre_hooks.clear()
-    AttentionMaskInterface.register("oracle", eager_mask)
+    bias = torch.tensor(biases)
+    seen: list[int] = []
+
+    def count(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        cache = kwargs.get("past_key_values")
+        ids = args[0] if args else kwargs["input_ids"]
+        seen[:] = [ids.shape[1] + (int(cache.get_seq_length()) if cache is not None else 0)]
 
     def attend(
-        module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **kwargs: Any
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Tensor | None,
+        **kwargs: Any,
     ) -> tuple[Tensor, None]:
         groups = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
@@ -53,18 +64,24 @@ def as_defined(
             scores = (scores / kwargs["softcap"]).tanh() * kwargs["softcap"]
         if kwargs.get("position_bias") is not None:
             scores = scores + kwargs["position_bias"]
-        scores = scores + mask
+        keys = key.shape[2]
+        if attention_mask is not None:
+            scores = scores + attention_mask[..., :keys]
         # Guidance also runs the model on what was written alone, which is to be read as it is.
-        whole = scores.shape[-1] >= len(bias)
-        for head in heads.get(module.layer_idx, ()) if whole else ():
-            scores[:, head, :, : len(bias)] += torch.tensor(bias, dtype=scores.dtype)
-        sinks = kwargs.get("s_aux")
+        if seen[0] >= bias.shape[1]:
+            first = max(seen[0] - keys, 0)  # a window has lost the first ones
+            for head in heads.get(module.layer_idx, ()):
+                own = bias[:, None, first : first + keys]
+                scores[:, head, :, : own.shape[2]] += own
+        sinks = kwargs.get("s_aux") if kwargs.get("s_aux") is not None else kwargs.get("sinks")
         if sinks is not None:  # one more key for each head, which has no value
-            sinks = sinks.reshape(1, -1, 1, 1).expand(*scores.shape[:-1], 1)
-            scores = torch.cat([scores, sinks], -1)
-        weights = nn.functional.softmax(scores, -1)[..., : key.shape[2]]
-        return (weights @ value).transpose(1, 2), None
+            sinks = sinks.reshape(1, -1, 1, 1) if sinks.dim() == 1 else sinks
+            scores = torch.cat([scores, sinks.expand(*scores.shape[:-1], 1)], -1)
+        weights = nn.functional.softmax(scores, -1)[..., :keys]
+        return (weights @ value).transpose(1, 2).contiguous(), None
 
+    plain.register_forward_pre_hook(count, with_kwargs=True)
+    AttentionMaskInterface.register("oracle", eager_mask)
     AttentionInterface.register("oracle", attend)
     plain.set_attn_implementation("oracle")
     return plain
@@ -79,7 +96,7 @@ def logits(
     """The logits after each token of each row, computed for one row at a time, without cache."""
     results = []
     for ids, bias in zip(rows, biases, strict=True):
-        plain = as_defined(model, heads, bias)
+        plain = as_defined(model, heads, [bias])
         with torch.no_grad():
             results.append(plain(torch.tensor([list(ids)]), use_cache=False).logits[0])
     return results
@@ -93,7 +110,7 @@ def sequences(
     **arguments: Any,
 ) -> list[list[int]]:
     """What `generate` writes after one prompt, computed without cache or kernel."""
-    plain = as_defined(model, heads, bias)
+    plain = as_defined(model, heads, [bias])
     rows = torch.tensor([list(ids)])
     written = plain.generate(
         rows, attention_mask=torch.ones_like(rows), use_cache=False, **arguments

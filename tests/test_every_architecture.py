@@ -1,0 +1,135 @@
+"""Every decoder type of transformers is steered exactly, or refused with its reason."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import architectures
+import oracle
+import pytest
+import torch
+from torch import Tensor
+
+from pasta_chains.adapters import ADAPTERS
+from pasta_chains.attention import BIAS, HEADS
+from pasta_chains.errors import UnsupportedModelError
+from pasta_chains.steerable import make_steerable
+
+TOKENS, NEW = 24, 4
+
+_NO_ATTENTION = "do not pass the steering on to their attention"
+REFUSED = {
+    "blt": "reads? patches of bytes",
+    "cpmant": "tokens of its own before the prompt",
+    "falcon_mamba": _NO_ATTENTION,
+    "git": _NO_ATTENTION,
+    "got_ocr2": "reads images",
+    "mamba": _NO_ATTENTION,
+    "mamba2": _NO_ATTENTION,
+    "openai-gpt": "no cache to carry the steering",
+    "prophetnet": "several streams",
+    "reformer": "sorts its keys into buckets",
+    "rwkv": "no attention",
+    "xlm": "no cache to carry the steering",
+    "xlnet": "two streams",
+    "xlstm": _NO_ATTENTION,
+    "zamba": "no layer number of its own",
+    "zamba2": "no layer number of its own",
+}
+BUILT = [t for t in architectures.TYPES if t not in architectures.UNBUILDABLE]
+# Types with an adapter have an oracle of their own, in test_masking.py.
+FUSED = [t for t in BUILT if t not in REFUSED and t not in ADAPTERS and t != "dots3_note"]
+
+
+@pytest.mark.parametrize("model_type", REFUSED)
+def test_is_refused_with_its_reason_and_left_as_it_was(model_type: str) -> None:
+    model = architectures.decoder(model_type)
+    before = model.config._attn_implementation
+    hooks = [len(module._forward_pre_hooks) for module in model.modules()]
+    with pytest.raises(UnsupportedModelError, match=REFUSED[model_type]):
+        make_steerable(model)
+    assert model.config._attn_implementation == before
+    assert [len(module._forward_pre_hooks) for module in model.modules()] == hooks
+    assert "_validate_model_kwargs" not in vars(model)
+
+
+def test_all_types_are_sorted() -> None:
+    assert len(FUSED) + len(REFUSED) + len({*ADAPTERS, "dots3_note"} & {*BUILT}) == len(BUILT)
+
+
+def requests() -> dict[str, dict[str, Tensor]]:
+    """One full row, and a left-padded batch in which each row has its own spans and strengths."""
+    ids = torch.randint(3, 300, (2, TOKENS), generator=torch.Generator().manual_seed(0))
+    there = torch.ones_like(ids)
+    there[0, :7] = 0
+    bias = torch.zeros(2, TOKENS)
+    bias[0, 10:20] = -3
+    bias[1, :12] = -2
+    bias[1, 15:] = -4
+    batch = {"input_ids": ids, "attention_mask": there, BIAS: bias}
+    return {"one row": {name: rows[1:] for name, rows in batch.items()}, "padded batch": batch}
+
+
+def logits(model: Any, **inputs: Any) -> tuple[Tensor, Tensor]:
+    """Tokens written, and the logits of the prefill and of every decode step."""
+    output = model.generate(
+        **inputs, max_new_tokens=NEW, min_new_tokens=NEW, output_logits=True, do_sample=False,
+        return_dict_in_generate=True,
+    )  # fmt: skip
+    return output.sequences, torch.stack(output.logits)
+
+
+def heads_of(layers: list[int]) -> dict[int, tuple[int, ...]]:
+    return {layer: (0, 3) if number else (1,) for number, layer in enumerate(layers)}
+
+
+def distance(found: Tensor, wanted: Tensor) -> float:
+    return (found - wanted).abs().max().item()
+
+
+@pytest.mark.parametrize("model_type", FUSED)
+def test_is_steered_exactly(model_type: str) -> None:
+    plain = architectures.decoder(model_type)
+    model = copy.deepcopy(plain)
+    heads = heads_of(make_steerable(model))
+    for name, request in requests().items():
+        unsteered = {key: value for key, value in request.items() if key != BIAS}
+        steered_ids, steered = logits(model, **request, **{HEADS: heads})
+        _, before = logits(plain, **unsteered)
+        _, after = logits(model, **unsteered)
+        assert torch.equal(before, after), f"{name}: without emphasis every bit is the model's"
+        defined = oracle.as_defined(plain, heads, request[BIAS].tolist())
+        wanted_ids, wanted = logits(defined, **unsteered)
+        assert torch.equal(steered_ids, wanted_ids), name
+        assert distance(steered, before) > 1e-3, f"{name}: the steering is felt"
+        allowed = 1e-5
+        if distance(steered, wanted) >= allowed:
+            # Then float32 itself errs more: here is by how much, unsteered, from kernel to kernel.
+            eager = oracle.as_defined(plain, {}, request[BIAS].tolist())
+            allowed = 3 * distance(logits(eager, **unsteered)[1], before)
+            assert allowed < 1e-4
+        assert distance(steered, wanted) < allowed, name
+
+
+# Unsteered too, the router of inkling2_text is given float32 and has bfloat16 weights.
+@pytest.mark.parametrize("model_type", [t for t in FUSED if t != "inkling2_text"])
+def test_bfloat16_errs_no_more_steered_than_unsteered(model_type: str) -> None:
+    half = architectures.decoder(model_type).to(torch.bfloat16)
+    exact = copy.deepcopy(half).float()
+    heads = heads_of(make_steerable(half))
+    request = requests()["padded batch"]
+    unsteered = {key: value for key, value in request.items() if key != BIAS}
+    there = request["attention_mask"].bool()
+    with torch.no_grad():
+        steered = half(**request, **{HEADS: heads}).logits.float()[there]
+        plain = half(**unsteered).logits.float()[there]
+        defined = oracle.as_defined(exact, heads, request[BIAS].tolist())
+        wanted = defined(**unsteered).logits[there]
+        exactly_plain = exact(**unsteered).logits[there]
+    # Medians, since a token that bfloat16 sends to another expert comes out altogether different.
+    error, steered_error = (
+        (found - true).abs().mean(-1).median()
+        for found, true in ((plain, exactly_plain), (steered, wanted))
+    )
+    assert steered_error < 1.5 * error + 1e-3
