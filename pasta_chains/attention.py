@@ -46,6 +46,9 @@ HEADS = "steering_heads"
 SEEN = "steering_seen"
 """Argument of `forward`: how many tokens each row has had, this call's included; see `Steering`."""
 
+WATCH = "steering_watch"
+"""Argument of `forward`: what is shown each layer's queries and keys; see `inspection`."""
+
 Attend = Callable[..., tuple[Tensor, Any]]
 
 # Kernels want head sizes that are a multiple of this.
@@ -122,6 +125,7 @@ def steered_attention(
     steering_bias: Tensor | None = None,
     steering_heads: Mapping[int, tuple[int, ...]] | None = None,
     steering_seen: int | None = None,
+    steering_watch: Callable[..., None] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Any]:
     """Attention in which some heads read emphasized text more.
@@ -139,6 +143,8 @@ def steered_attention(
             which are generated tokens, have bias 0.
         steering_heads: For each layer the numbers of its steered query heads.
         steering_seen: See `Steering.of_keys`.
+        steering_watch: Called with (layer, query, key, mask, steering, kwargs); steering is None
+            where no head is steered.
         **kwargs: What transformers passes to the kernel.
 
     Returns:
@@ -148,12 +154,15 @@ def steered_attention(
         UnsupportedModelError: This kind of attention cannot be steered on this kernel.
     """
     attend = _kernel(kernel, module)
-    if steering_bias is None or steering_heads is None:
+    steering = None
+    if steering_bias is not None and steering_heads is not None:
+        heads = steering_heads[module.layer_idx]  # type: ignore[index]  # modules type it as Tensor
+        if heads:
+            steering = Steering.of_keys(steering_bias, heads, key, steering_seen)
+    if steering_watch is not None:
+        steering_watch(module.layer_idx, query, key, attention_mask, steering, kwargs)
+    if steering is None:
         return attend(module, query, key, value, attention_mask, **kwargs)
-    heads = steering_heads[module.layer_idx]  # type: ignore[index]  # modules type it as Tensor
-    if not heads:
-        return attend(module, query, key, value, attention_mask, **kwargs)
-    steering = Steering.of_keys(steering_bias, heads, key, steering_seen)
     if kernel == "eager":
         mask = biased_mask(attention_mask, steering, query, key)
         return attend(module, query, key, value, mask, **kwargs)
@@ -162,14 +171,14 @@ def steered_attention(
             f"{type(module).__name__} caps its logits, so a bias added before {kernel} attention "
             "would be capped too. Load the model with attn_implementation='eager'."
         )
-    every = len(heads) == query.shape[1]
+    every = len(steering.heads) == query.shape[1]
     plain = None if every else attend(module, query, key, value, attention_mask, **kwargs)
     steered = _steered_heads(
         kernel, attend, module, query, key, value, attention_mask, steering, kwargs
     )
     if plain is None:
         return steered, None
-    chosen = torch.tensor(heads, device=steered.device)
+    chosen = torch.tensor(steering.heads, device=steered.device)
     return plain[0].index_copy(2, chosen, steered.to(plain[0].dtype)), plain[1]
 
 

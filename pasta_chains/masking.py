@@ -34,7 +34,7 @@ from .attention import Steering
 from .errors import UnsupportedModelError
 
 _ON_CACHE = "steering"
-_ARGUMENTS = (attention.BIAS, attention.HEADS, attention.SEEN)
+_ARGUMENTS = (attention.BIAS, attention.HEADS, attention.SEEN, attention.WATCH)
 
 Changed = tuple[tuple[Any, ...], dict[str, Any]] | None
 
@@ -128,9 +128,11 @@ def _hook(module: nn.Module, adapter: Adapter, place: _Place) -> list[RemovableH
         "mask": _biased_mask,
         "weights": _watched_values,
         "position bias": _position_bias,
-        "pass on": _our_arguments,
     }
-    before = partial(_before, place, change[adapter.way])
+    if adapter.way == "pass on":
+        before: Callable[..., Changed] = partial(_hand_on, place.names)
+    else:
+        before = partial(_before, place, change[adapter.way])
     handles = [module.register_forward_pre_hook(before, with_kwargs=True)]
     if adapter.way == "weights":
         handles.append(module.register_forward_hook(_reweigh, with_kwargs=True))
@@ -251,10 +253,13 @@ def _position_bias(
     return {"position_bias": _for_kernel(bias, module, given["hidden_states"])}
 
 
-def _our_arguments(
-    place: _Place, module: nn.Module, given: Mapping[str, Any], steering: Steering
-) -> dict[str, Any]:
-    return _carried(given)[1] or {}
+def _hand_on(
+    names: tuple[str, ...], module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Changed:
+    """Before a layer that calls our attention function: our arguments, whatever it steers."""
+    given = dict(zip(names, args, strict=False)) | kwargs
+    carried = _carried(given)[1]
+    return ((), given | carried) if carried else None
 
 
 class _Watched:

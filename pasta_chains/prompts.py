@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerBase
 from .chat import Message, RenderedChat, is_chat, render_chat
 from .control import Encoded
 from .errors import PromptError, PromptTooLongError
-from .overflow import Dropped, droppable, emphasized, fewest, without
+from .overflow import Dropped, droppable, emphasized, fewest, guessed, without
 from .spans import SpanStr
-from .tokens import token_bias
+from .tokens import Offset, token_bias
 from .untrusted import ControlTokens, check_control_tokens, control_ranges, encode
 
 Prompt: TypeAlias = str | Sequence[Message]
@@ -30,6 +30,7 @@ class TokenizedPrompt:
         bias: One number <= 0 per token; all 0 when nothing is emphasized.
         dropped: What was left out of the prompt to make it fit.
         dropped_tokens: By how many tokens that made it shorter.
+        offsets: For each token the half-open range of characters that it stands for.
     """
 
     text: SpanStr
@@ -37,6 +38,7 @@ class TokenizedPrompt:
     bias: list[float]
     dropped: tuple[Dropped, ...] = ()
     dropped_tokens: int = 0
+    offsets: Sequence[Offset] = ()
 
     @property
     def is_steered(self) -> bool:
@@ -125,7 +127,8 @@ def tokenize(
         EmphasisError: A span covers no token.
     """
     text, encoded = _encode(prompt, tokenizer, control_tokens)
-    return TokenizedPrompt(text, encoded.ids, token_bias(text, encoded.offsets, alpha))
+    bias = token_bias(text, encoded.offsets, alpha)
+    return TokenizedPrompt(text, encoded.ids, bias, offsets=encoded.offsets)
 
 
 @dataclass(frozen=True)
@@ -179,14 +182,21 @@ def tokenize_to_fit(
         found = shortened(count)
         return found if len(found.ids) <= room.wanted else None
 
-    whole = tokenize(prompt, tokenizer, alpha, control_tokens)
-    if len(whole.ids) <= room.wanted:
+    text, encoded = _encode(prompt, tokenizer, control_tokens)
+    whole = TokenizedPrompt(text, encoded.ids, token_bias(text, encoded.offsets, alpha))
+    too_many = len(whole.ids) - room.wanted
+    if too_many <= 0:
         return whole
-    pieces = droppable(prompt, _markers(prompt, tokenizer, control_tokens))
+    # A text prompt may be a chat that the application wrote out: its markers stay.
+    is_read = isinstance(prompt, str) and control_tokens != "nowhere"
+    pieces = droppable(prompt, control_ranges(text.text, encoded, tokenizer) if is_read else ())
     least = shortened(len(pieces))
     if len(least.ids) > room.most:
         raise _too_long(without(prompt, pieces)[0], tokenizer, control_tokens, room)
-    return least if len(least.ids) > room.wanted else fewest(len(pieces), attempt, least)
+    if len(least.ids) > room.wanted:
+        return least
+    guess = guessed(pieces, too_many * len(text) / len(whole.ids))
+    return fewest(len(pieces), attempt, least, guess)
 
 
 def _encode(
@@ -203,16 +213,6 @@ def _encode(
     if not encoded.ids:
         raise PromptError("The prompt is empty: it has no token for the model to read.")
     return rendered.text, encoded
-
-
-def _markers(
-    prompt: Prompt, tokenizer: PreTrainedTokenizerBase, control_tokens: ControlTokens
-) -> list[tuple[int, int]]:
-    """The control tokens in a text prompt: it may be a chat that the application wrote out."""
-    if not isinstance(prompt, str) or control_tokens == "nowhere":
-        return []
-    text, encoded = _encode(prompt, tokenizer, control_tokens)
-    return control_ranges(text.text, encoded, tokenizer)
 
 
 def _too_long(
