@@ -15,9 +15,9 @@ words.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from .chat import Message, Range
@@ -130,23 +130,36 @@ def without(
     return messages, tuple(dropped)
 
 
-def fewest(count: int, attempt: Callable[[int], T | None], all_dropped: T) -> T:
+def fewest(count: int, attempt: Callable[[int], T | None], all_dropped: T, guess: int) -> T:
     """Find the smallest number of pieces whose absence lets a prompt fit.
 
     Args:
         count: Number of pieces.
         attempt: Returns what became of the prompt without so many pieces, or None if too long.
         all_dropped: What became of it without all pieces; it fits.
+        guess: Where to look first.
     """
     too_few, enough, best = 0, count, all_dropped
+    position, step = guess, 1
     while enough - too_few > 1:
-        middle = (too_few + enough) // 2
-        found = attempt(middle)
+        position = min(max(position, too_few + 1), enough - 1)
+        found = attempt(position)
         if found is None:
-            too_few = middle
+            too_few = position
         else:
-            enough, best = middle, found
+            enough, best = position, found
+        if too_few and enough < count:
+            position = (too_few + enough) // 2
+        else:  # not yet known from both sides: go on from the guess, faster and faster
+            position = too_few + step if too_few else enough - step
+            step *= 2
     return best
+
+
+def guessed(pieces: Iterable[Dropped], characters: float) -> int:
+    """How many pieces have so many characters."""
+    sizes = list(accumulate(piece.end - piece.start for piece in pieces))
+    return bisect_left(sizes, characters) + 1
 
 
 _LESS, _OLD, _SYSTEM, _LAST = range(4)
@@ -164,15 +177,16 @@ def _pieces(
     """The pieces of one text, in order, with their ranks; the lowest go first."""
     stays = Ranges([*kept, *emphasized(text).joined])
     less = Ranges((start, end) for start, end, span in text.runs() if span.deemphasized)
-    last_line = len(text.text.rstrip()) if rank == _LAST else len(text) + 1
-    for line in _LINE.finditer(text.text):
+    plain = text.text
+    last_line = len(plain.rstrip()) if rank == _LAST else len(plain) + 1
+    for line in _LINE.finditer(plain):
         start, end = line.span()
-        is_less = all(less.cover(*place) for place in _words(text.text, start, end))
+        is_less = all(less.cover(*place) for place in _words(plain, start, end))
         line_rank = _LESS if is_less and not line[0].isspace() else rank
         if end < last_line and not stays.touch(start, end):
             yield line_rank, Dropped(start, end, message)
             continue
-        for piece in _free_words(text.text, start, end, stays):
+        for piece in _free_words(plain, start, end, stays):
             yield line_rank, Dropped(*piece, message)
 
 
@@ -207,9 +221,9 @@ def _is_space(text: str, position: int) -> bool:
 
 def _cut(text: SpanStr, pieces: Sequence[Dropped]) -> tuple[SpanStr, list[Range]]:
     """A text without some ranges; no white space is left before them at the end of a line."""
-    stays = emphasized(text)
+    plain, stays = text.text, emphasized(text)
     cuts = Ranges((piece.start, piece.end) for piece in pieces).joined
-    cuts = Ranges((_before_space(text.text, *cut, stays), cut[1]) for cut in cuts).joined
+    cuts = Ranges((_before_space(plain, *cut, stays), cut[1]) for cut in cuts).joined
     starts, removed = [start for start, _ in cuts], [0]
     for start, end in cuts:
         removed.append(removed[-1] + end - start)
@@ -219,8 +233,8 @@ def _cut(text: SpanStr, pieces: Sequence[Dropped]) -> tuple[SpanStr, list[Range]
         inside = max(cuts[before - 1][1] - position, 0) if before else 0
         return position - removed[before] + inside
 
-    bounds = [0, *(bound for cut in cuts for bound in cut), len(text)]
-    shorter = "".join(text.text[a:b] for a, b in zip(bounds[::2], bounds[1::2], strict=True))
+    bounds = [0, *(bound for cut in cuts for bound in cut), len(plain)]
+    shorter = "".join(plain[a:b] for a, b in zip(bounds[::2], bounds[1::2], strict=True))
     spans = [_placed(span, moved(span.start), moved(span.end), shorter) for span in text.spans]
     return SpanStr(shorter, filter(None, spans)), cuts
 

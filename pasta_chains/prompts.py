@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from transformers import PreTrainedTokenizerBase
 
-from .chat import Message, RenderedChat, is_chat, render_chat
+from .chat import Message, Range, RenderedChat, is_chat, render_chat
 from .control import Encoded
 from .errors import PromptError, PromptTooLongError
 from .overflow import Dropped, droppable, emphasized, fewest, guessed, without
@@ -182,20 +182,19 @@ def tokenize_to_fit(
         found = shortened(count)
         return found if len(found.ids) <= room.wanted else None
 
-    text, encoded = _encode(prompt, tokenizer, control_tokens)
-    whole = TokenizedPrompt(text, encoded.ids, token_bias(text, encoded.offsets, alpha))
+    whole = tokenize(prompt, tokenizer, alpha, control_tokens)
     too_many = len(whole.ids) - room.wanted
     if too_many <= 0:
         return whole
     # A text prompt may be a chat that the application wrote out: its markers stay.
     is_read = isinstance(prompt, str) and control_tokens != "nowhere"
-    pieces = droppable(prompt, control_ranges(text.text, encoded, tokenizer) if is_read else ())
+    pieces = droppable(prompt, _markers(whole, tokenizer) if is_read else ())
     least = shortened(len(pieces))
     if len(least.ids) > room.most:
         raise _too_long(without(prompt, pieces)[0], tokenizer, control_tokens, room)
     if len(least.ids) > room.wanted:
         return least
-    guess = guessed(pieces, too_many * len(text) / len(whole.ids))
+    guess = guessed(pieces, too_many * len(whole.text) / len(whole.ids))
     return fewest(len(pieces), attempt, least, guess)
 
 
@@ -213,6 +212,11 @@ def _encode(
     if not encoded.ids:
         raise PromptError("The prompt is empty: it has no token for the model to read.")
     return rendered.text, encoded
+
+
+def _markers(prompt: TokenizedPrompt, tokenizer: PreTrainedTokenizerBase) -> list[Range]:
+    encoded = Encoded(prompt.ids, list(prompt.offsets))
+    return control_ranges(prompt.text.text, encoded, tokenizer)
 
 
 def _too_long(

@@ -77,13 +77,22 @@ def control_ranges(text: str, encoded: Encoded, tokenizer: PreTrainedTokenizerBa
 
 
 def _encoded(tokenizer: PreTrainedTokenizerBase, text: str, add_special_tokens: bool) -> Encoded:
-    encoded: Any = tokenizer(
-        text,
-        add_special_tokens=add_special_tokens,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        verbose=False,
-    )
+    try:
+        encoded: Any = tokenizer(
+            text,
+            add_special_tokens=add_special_tokens,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
+    except TypeError as error:  # what tokenizers says of text that is not Unicode
+        half = next((place for place, c in enumerate(text) if "\ud800" <= c <= "\udfff"), None)
+        if half is None:
+            raise
+        raise PromptError(
+            f"Character {half} of the prompt is {text[half]!r}, half of a character, which no "
+            "tokenizer reads. Decode the text with errors='replace'."
+        ) from error
     return Encoded(encoded["input_ids"], encoded["offset_mapping"])
 
 

@@ -12,7 +12,7 @@ from marked import bracketed
 
 from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import PromptError, PromptTooLongError
-from pasta_chains.overflow import Dropped, droppable, fewest, without
+from pasta_chains.overflow import Dropped, droppable, fewest, guessed, without
 from pasta_chains.profile import HeadProfile
 from pasta_chains.prompts import Room, tokenize, tokenize_to_fit
 from pasta_chains.spans import Span, SpanStr, concat, emphasize
@@ -117,16 +117,23 @@ def test_a_span_around_a_hole_stays_one_and_a_name_and_alpha_stay() -> None:
     assert (shorter, shorter.spans) == ("a  c", ())
 
 
-@pytest.mark.parametrize("needed", range(1, 9))
-def test_the_fewest_pieces_are_found(needed: int) -> None:
+@pytest.mark.parametrize("count", [1, 2, 8, 1000])
+@given(data=st.data())
+def test_the_fewest_pieces_are_found_and_soonest_where_they_are_guessed(
+    count: int, data: st.DataObject
+) -> None:
+    needed = data.draw(st.integers(1, count))
+    guess = data.draw(st.integers(1, count + 2))
     tried = []
 
     def attempt(count: int) -> int | None:
         tried.append(count)
         return count if count >= needed else None
 
-    assert fewest(8, attempt, 8) == needed
-    assert len(tried) <= 3
+    assert fewest(count, attempt, count, guess) == needed
+    assert len(set(tried)) == len(tried)
+    assert len(tried) <= 2 * abs(guess - needed).bit_length() + 3
+    assert guessed([Dropped(0, 3), Dropped(5, 9), Dropped(9, 10)], 4) == 2
 
 
 words = st.sampled_from(["mayor", "Tarn", "of", "Ada.", "é🙂", "x" * 50, "a-b", "</s>", "<s>"])

@@ -111,6 +111,13 @@ def test_a_span_of_white_space_is_an_error(tokenizer: PreTrainedTokenizerFast) -
         tokenize([{"role": "user", "content": SpanStr("a ", [(1, 2)])}], tokenizer, 0.1)
 
 
+def test_half_a_character_is_an_error(tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(PromptError, match=r"Character 1 of the prompt is '\\ud83d'"):
+        tokenize("a\ud83d", tokenizer, 0.1)
+    with pytest.raises(PromptError, match=r"Character 10 of the prompt is '\\ud83d'"):
+        tokenize([{"role": "user", "content": "a</\ud83d"}], tokenizer, 0.1)
+
+
 def test_a_prompt_without_a_token_is_an_error(tokenizer: PreTrainedTokenizerFast) -> None:
     assert tokenize("", tokenizer, 0.1).ids == [tokenizer.bos_token_id]
     bare = tiny.tokenizer()
