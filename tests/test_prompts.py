@@ -114,7 +114,7 @@ def test_a_span_of_white_space_is_an_error(tokenizer: PreTrainedTokenizerFast) -
 def test_half_a_character_is_an_error(tokenizer: PreTrainedTokenizerFast) -> None:
     with pytest.raises(PromptError, match=r"Character 1 of the prompt is '\\ud83d'"):
         tokenize("a\ud83d", tokenizer, 0.1)
-    with pytest.raises(PromptError, match=r"Character 10 of the prompt is '\\ud83d'"):
+    with pytest.raises(PromptError, match=r"Character 12 of the prompt is '\\ud83d'"):
         tokenize([{"role": "user", "content": "a</\ud83d"}], tokenizer, 0.1)
 
 
