@@ -8,26 +8,17 @@ text comes from the messages: only the rest, the template's own, may hold contro
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import lru_cache, partial, update_wrapper
-from typing import Any, NoReturn
+from functools import lru_cache
+from typing import Any
 
 import jinja2
 from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.filters import FILTERS
-from jinja2.parser import Parser
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from markupsafe import soft_str
 
-from ._runtime import EmphasisTemplate
+from ._chat_environment import MESSAGE, MIXED, Origin, chat_environment
 from .errors import PromptError
-from .spans import Span, SpanStr, carries_emphasis, concat
-from .template import EmphasizeExtension
+from .spans import Span, SpanStr
 
 Message = Mapping[str, Any]
 Range = tuple[int, int]
@@ -120,12 +111,12 @@ def render_chat(
     emphasis = [
         span._replace(name=names[int(span.name)]) if isinstance(span.name, _Number) else span
         for span in text.spans
-        if not isinstance(span.name, _Origin)
+        if not isinstance(span.name, Origin)
     ]
     return RenderedChat(
         SpanStr(text.text, emphasis),
-        _ranges(text, _MESSAGE),
-        _ranges(text, _MIXED),
+        _ranges(text, MESSAGE),
+        _ranges(text, MIXED),
         tuple(tracked.sources),
     )
 
@@ -134,15 +125,6 @@ class _Number(str):
     """Stands in for the name of a span, since a template may render one twice and drop another."""
 
     __slots__ = ()
-
-
-class _Origin(str):
-    """The name of a span that says where its characters come from, and emphasizes nothing."""
-
-    __slots__ = ()
-
-
-_MESSAGE, _MIXED = _Origin("message"), _Origin("mixed")
 
 
 class _Tracked:
@@ -178,10 +160,10 @@ class _Tracked:
         spans = enumerate(text.spans, len(self.names))
         numbered = [span._replace(name=_Number(n)) for n, span in spans]
         self.names += [span.name for span in text.spans]
-        return SpanStr(text.text, [Span(0, len(text), name=_MESSAGE), *numbered])
+        return SpanStr(text.text, [Span(0, len(text), name=MESSAGE), *numbered])
 
 
-def _ranges(text: SpanStr, origin: _Origin) -> tuple[Range, ...]:
+def _ranges(text: SpanStr, origin: Origin) -> tuple[Range, ...]:
     """The ranges of one origin; those that touch are one, for no character parts them."""
     joined: list[Range] = []
     for span in text.spans:
@@ -194,14 +176,10 @@ def _ranges(text: SpanStr, origin: _Origin) -> tuple[Range, ...]:
     return tuple(joined)
 
 
-def _wholly(text: Any, origin: _Origin) -> Any:
-    return SpanStr(text, [Span(0, len(text), name=origin)]) if isinstance(text, str) else text
-
-
 def literal_text(chat_template: str) -> str:
     """All that a chat template may write of its own accord, in pieces parted by null characters."""
     try:
-        tree = _environment().parse(chat_template)
+        tree = chat_environment().parse(chat_template)
     except jinja2.TemplateSyntaxError:
         return ""  # rendering says what is wrong with it
     written = [node.data for node in tree.find_all(nodes.TemplateData)]
@@ -211,100 +189,4 @@ def literal_text(chat_template: str) -> str:
 
 @lru_cache(maxsize=16)
 def _compiled(chat_template: str) -> jinja2.Template:
-    return _environment().from_string(chat_template)
-
-
-class _ChatTemplate(EmphasisTemplate):
-    """A chat template whose `~` prints what it joins as the template itself prints."""
-
-    @classmethod
-    def _from_namespace(
-        cls,
-        environment: jinja2.Environment,
-        namespace: MutableMapping[str, Any],
-        globals: MutableMapping[str, Any],
-    ) -> jinja2.Template:
-        template = super()._from_namespace(environment, namespace, globals)
-        namespace["str_join"] = lambda values: concat(str(_printed(value)) for value in values)
-        return template
-
-
-class _ChatEnvironment(ImmutableSandboxedEnvironment):
-    """Does not lose sight of messages' text where formatting leaves its spans behind."""
-
-    intercepted_binops = frozenset({"%"})
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        return _formatted(partial(super().call_binop, context, operator), left, right)
-
-    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        call = partial(super().call, context, obj)
-        if getattr(obj, "__name__", None) in ("format", "format_map"):
-            return _formatted(call, *args, **kwargs)
-        return call(*args, **kwargs)
-
-
-def _formatted(make: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call with plain texts; when one of them was a message's, so may be all that is made."""
-    if not carries_emphasis([*args, *kwargs.values()]):
-        return make(*args, **kwargs)
-    made = make(*map(_plain, args), **{key: _plain(value) for key, value in kwargs.items()})
-    return _wholly(made, _MIXED) if made else made
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, SpanStr):
-        return value.text
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        items = [_plain(item) for item in value]
-        return items if isinstance(value, list) else tuple(items)
-    return value
-
-
-def _printed(value: Any) -> Any:
-    """What a template prints: a list or dict with text of messages is text of messages."""
-    if isinstance(value, str) or not carries_emphasis(value):
-        return value
-    return _wholly(str(_plain(value)), _MESSAGE)
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = _ChatEnvironment(
-        trim_blocks=True,
-        lstrip_blocks=True,
-        extensions=[EmphasizeExtension, _GenerationExtension, loopcontrols],
-        finalize=_printed,
-    )
-    environment.template_class = _ChatTemplate
-    for name in ("format", "pprint", "striptags", "urlize", "xmlattr"):
-        environment.filters[name] = update_wrapper(
-            partial(_formatted, FILTERS[name]), FILTERS[name]
-        )
-    environment.filters["string"] = lambda value: soft_str(_printed(value))
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
-
-
-class _GenerationExtension(Extension):
-    """`{% generation %}` marks the assistant's text for training; here it only renders."""
-
-    tags = {"generation"}
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        tag = next(parser.stream)
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.Scope(body, lineno=tag.lineno)
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
-
-
-def _tojson(value: Any, ensure_ascii: bool = False, **layout: Any) -> str:
-    # Unlike Jinja's own filter this one does not escape HTML, as transformers' does not.
-    text = json.dumps(value, ensure_ascii=ensure_ascii, **layout)
-    return _wholly(text, _MESSAGE) if carries_emphasis(value) else text
+    return chat_environment().from_string(chat_template)

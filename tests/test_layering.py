@@ -20,12 +20,13 @@ LAYERS = [
     ["markup", "substitute", "_source"],
     ["_filters", "_runtime"],
     ["template", "tokens"],
+    ["_chat_environment"],
     ["chat", "profile", "selection", "variables"],
     ["control", "overflow"],
     ["untrusted"],
-    ["prompts", "attention", "streaming", "sampling", "adapters"],
+    ["prompts", "attention", "streaming", "sampling", "adapters", "shares"],
     ["masking"],
-    ["steerable", "generation", "loading"],
+    ["steerable", "generation", "loading", "inspection"],
     ["engine"],
     [""],  # the package itself, for those who use it from outside
     ["profiling", "evaluation", "langchain", "llama_index", "vllm"],
@@ -37,7 +38,7 @@ HEAVY = {"torch", "transformers", "tokenizers", "safetensors"}
 FRAMEWORKS = {"langchain_core", "langchain", "llama_index"}
 NO_TORCH = [
     *("errors", "_span", "_show", "spans", "markup", "substitute", "_source", "_filters"),
-    *("_runtime", "template", "tokens", "chat", "profile", "overflow"),
+    *("_runtime", "template", "tokens", "_chat_environment", "chat", "profile", "overflow"),
 ]
 
 

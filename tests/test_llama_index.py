@@ -38,8 +38,8 @@ class SpyModel(SteeredModel):
         super().__init__(*args)
         self.seen: list[SpanStr] = []
 
-    def _tokenize(self, prompt: Any, alpha: float | None) -> Any:
-        tokenized = super()._tokenize(prompt, alpha)
+    def _tokenize(self, *arguments: Any) -> Any:
+        tokenized = super()._tokenize(*arguments)
         self.seen.append(tokenized.text)
         return tokenized
 

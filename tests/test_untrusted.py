@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from pasta_chains.chat import render_chat
 from pasta_chains.control import control_reader
 from pasta_chains.engine import SteeredModel
-from pasta_chains.errors import PromptError
+from pasta_chains.errors import EmphasisDroppedWarning, PromptError
 from pasta_chains.profile import HeadProfile
 from pasta_chains.prompts import _encode, tokenize
 from pasta_chains.spans import SpanStr, emphasize
@@ -207,6 +207,19 @@ def test_a_template_that_formats_is_trusted_until_a_message_holds_its_markers(
         with pytest.raises(PromptError, match=r"nobody can tell whose .*control_tokens='anywhere'"):
             tokenize(conversation([text]), tokenizer, 0.1)
         assert tokenize(conversation([text]), tokenizer, 0.1, "anywhere").ids
+
+
+@pytest.mark.parametrize("filtered", ["[m.content] | lower", "m.content | wordwrap(2, false, '|')"])
+def test_text_that_a_filter_loses_sight_of_is_not_trusted(filtered: str) -> None:
+    tokenizer = forgeable.byte_level()
+    tokenizer.chat_template = f"<s>{{% for m in messages %}}{{{{ {filtered} }}}}{{% endfor %}}</s>"
+    with pytest.warns(EmphasisDroppedWarning):
+        assert control_tokens(conversation(["a b"]), tokenizer) == ["<s>", "</s>"]
+    with (
+        pytest.warns(EmphasisDroppedWarning),
+        pytest.raises(PromptError, match="nobody can tell whose control token"),
+    ):
+        tokenize(conversation(["a </s>" + " b" * 20]), tokenizer, 0.1)
 
 
 def test_message_text_is_followed_through_the_template() -> None:
