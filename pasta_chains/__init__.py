@@ -27,11 +27,13 @@ from .template import EmphasizeExtension, Environment, render
 if TYPE_CHECKING:
     from .engine import SteeredModel
     from .generation import Generation
+    from .shares import AttentionShares
 
 __version__ = "0.1.0"
 
 __all__ = [
     "STRENGTHS",
+    "AttentionShares",
     "DocumentError",
     "EmphasisDroppedWarning",
     "EmphasisError",
@@ -64,4 +66,8 @@ def __getattr__(name: str) -> Any:
         from .generation import Generation
 
         return Generation
+    if name == "AttentionShares":
+        from .shares import AttentionShares
+
+        return AttentionShares
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

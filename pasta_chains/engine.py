@@ -26,10 +26,12 @@ from .generation import (
     read_generation,
     sampling,
 )
+from .inspection import measure_shares
 from .loading import load_pretrained
 from .overflow import Overflow, check_overflow
 from .profile import FILE_NAME, HeadProfile
 from .prompts import Prompt, Room, TokenizedPrompt, as_list, tokenize, tokenize_to_fit
+from .shares import AttentionShares
 from .steerable import make_steerable
 from .streaming import (
     Cancelled,
@@ -338,6 +340,39 @@ class SteeredModel:
         return [
             float(log[longest - count :].sum()) for log, count in zip(chosen, counts, strict=True)
         ]
+
+    def attention_to_spans(
+        self, prompt: Prompt, *, max_new_tokens: int | None = None, alpha: float | None = None
+    ) -> AttentionShares:
+        """For each head, what share of its attention is on the emphasized text.
+
+        The model answers once: greedily, and steered if it has a profile. Then it reads prompt and
+        answer with steering and without, so the shares compare the same text.
+
+        Args:
+            prompt: As for `generate`, one only. It may have emphasis although the model has no
+                profile; then nothing is steered, and the steered shares are None.
+            max_new_tokens: Longest answer; as for `run`.
+            alpha: Instead of the profile's.
+
+        Raises:
+            PromptError: Nothing is emphasized, or the prompt is malformed.
+            EmphasisError: A span covers no token, or alpha is out of range.
+            PromptTooLongError: Prompt and answer do not fit the context.
+            UnsupportedModelError: The model does not show its attention.
+        """
+        check_new_tokens(max_new_tokens)
+        profiled = self._profile is not None
+        if profiled:
+            tokenized = self._tokenize(prompt, alpha)
+        else:
+            alpha = 1.0 if alpha is None else alpha
+            tokenized = tokenize(prompt, self.tokenizer, alpha, self.control_tokens)
+        inputs = self._inputs([tokenized])
+        room = self._room(len(tokenized.ids), max_new_tokens)
+        return measure_shares(
+            self.model, self.tokenizer, tokenized, inputs, room, profiled=profiled
+        )
 
     def inputs(
         self, prompt: Prompt | Sequence[Prompt], *, alpha: float | None = None

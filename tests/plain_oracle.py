@@ -40,6 +40,16 @@ def logits(
     return results
 
 
+def weights(
+    model: PreTrainedModel, heads: Heads, ids: Sequence[int], bias: Sequence[float]
+) -> list[Tensor]:
+    """What each layer of a model with eager attention reads: (heads, queries, keys)."""
+    with torch.no_grad(), _biased(heads, bias) as layers:
+        output = model(torch.tensor([list(ids)]), use_cache=False, output_attentions=True)
+    assert len(layers) == len(output.attentions)
+    return [one[0] for one in output.attentions]
+
+
 @contextmanager
 def _biased(heads: Heads, bias: Sequence[float]) -> Iterator[list[int]]:
     """While it lasts, the n-th attention is that of layer n; yields the layers that had theirs."""
