@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,6 @@ import architectures
 import oracle
 import plain_oracle
 import pytest
-import rich
 import tiny
 import torch
 from torch import Tensor
@@ -31,7 +29,6 @@ from pasta_chains.errors import (
 )
 from pasta_chains.inspection import attention_weights
 from pasta_chains.profile import HeadProfile
-from pasta_chains.shares import MEASURES, AttentionShares
 from pasta_chains.spans import Span, SpanStr
 
 TEXT = "The mayor of Tarn is Ada Lowe. The mayor of Tarn is Bo Marsh. Who is the mayor? Answer:"
@@ -162,7 +159,6 @@ def test_without_a_profile_only_unsteered_shares_are_measured(steered: SteeredMo
     assert shares.to_dict()["last_steered"] is None
     with pytest.raises(PromptError, match="no head profile"):
         shares.top(measure="answer_steered")
-    rich.print(shares)
 
 
 @pytest.mark.parametrize("profile", [HeadProfile({}), HeadProfile({0: [1]}, alpha=1.0)])
@@ -170,23 +166,6 @@ def test_where_nothing_is_steered_both_shares_are_the_same(profile: HeadProfile)
     shares = SteeredModel(tiny.llama(), tiny.tokenizer(), profile).attention_to_spans(ONE)
     assert shares.last_steered is not None
     assert torch.equal(shares.last_steered, shares.last_unsteered)
-
-
-def test_shares_of_a_name_and_of_nested_spans_add_up(steered: SteeredModel) -> None:
-    second_twice = [Span(31, 61, 0.5, "second"), Span(70, 79, None, "second")]
-    text = SpanStr(TEXT, [Span(0, 61, name="documents"), *second_twice])
-    shares = steered.attention_to_spans(text, max_new_tokens=3)
-    assert shares.spans == text.spans
-    documents, second = shares.of("documents"), shares.of("second")
-    assert (len(documents.by_span), len(second.by_span)) == (0, 2)
-    for measure in MEASURES:
-        total = getattr(documents, measure) + getattr(second, measure)
-        close(getattr(shares, measure), total)
-    assert second.of("second").spans == second.spans == text.spans[1:]
-    with pytest.raises(PromptError, match="There are 'documents', 'second'"):
-        shares.of("third")
-    with pytest.raises(PromptError, match="None has a name"):
-        steered.attention_to_spans(ONE, max_new_tokens=1).of("third")
 
 
 def test_deemphasized_text_is_no_part_of_the_share(steered: SteeredModel) -> None:
@@ -202,31 +181,6 @@ def test_chat_messages_are_measured_in_the_text_that_the_model_reads(steered: St
     (span,) = shares.to_dict()["spans"]
     assert span["text"] == TEXT[31:61]
     assert shares.text.text.startswith("<s><user>")
-
-
-def test_top_heads_and_lists(steered: SteeredModel) -> None:
-    shares = steered.attention_to_spans(ONE, max_new_tokens=3)
-    top = shares.top(5)
-    assert [head.share for head in top] == sorted((head.share for head in top), reverse=True)
-    assert top[0].share == shares.answer_unsteered.max().item()
-    layer, head, share = shares.top(1, "last_steered")[0]
-    assert shares.last_steered is not None
-    assert shares.last_steered[layer, head].item() == share
-    assert len(shares.top(99)) == 12
-    data = json.loads(json.dumps(shares.to_dict()))
-    assert data["answer_steered"] == shares.answer_steered.tolist()  # type: ignore[union-attr]
-    assert (data["layers"], data["answer"]) == ([0, 1, 2], shares.answer)
-    with pytest.raises(PromptError, match="use one of last_unsteered"):
-        shares.top(measure="steered")  # type: ignore[arg-type]
-
-
-def test_layers_may_have_different_numbers_of_heads() -> None:
-    layers = {0: torch.rand(1, 2, 3), 3: torch.rand(1, 4, 3)}
-    shares = AttentionShares.of_layers(ONE, ONE.spans, "", layers, None)
-    assert shares.layers == (0, 3)
-    assert shares.last_unsteered[0].isnan().tolist() == [False, False, True, True]
-    assert len(shares.top()) == 6
-    assert shares.to_dict()["last_unsteered"][0][2:] == [None, None]
 
 
 @pytest.mark.parametrize(
