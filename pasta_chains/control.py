@@ -58,6 +58,7 @@ class ControlReader:
             for number, token in self._control.items()
             if number == tokenizer.unk_token_id or _BYTE.fullmatch(token.content)
         }
+        self._words = tokenizer.added_tokens_decoder.keys() - self._control
         self._copies: dict[str, Tokenizer] = {}
 
     def places(self, text: str, encoded: Encoded) -> list[Place]:
@@ -85,7 +86,7 @@ class ControlReader:
 
     def _encode_plain(self, text: str, start: int, end: int, kind: str, encoded: Encoded) -> None:
         """Tokenize a part of a text without any control token."""
-        pieces = [(start, end, kind)] if start < end else []
+        pieces = self._parts(text, start, end, kind)[::-1]
         while pieces:
             start, end, kind = pieces.pop()
             found = self._copy(kind).encode(text[start:end], add_special_tokens=False)
@@ -102,10 +103,21 @@ class ControlReader:
             # The vocabulary itself has the marker as a word: part its characters.
             cuts = [start, *(self._inside(text, first, last) for _, (first, last) in formed), end]
             parts = [
-                (first, last, kind if first == start else "inside")
+                part
                 for first, last in pairwise(cuts)
+                for part in self._parts(text, first, last, kind if first == start else "inside")
             ]
             pieces += reversed(parts)
+
+    def _parts(self, text: str, start: int, end: int, kind: str) -> list[tuple[int, int, str]]:
+        """A piece of text, parted where a word that was added to the vocabulary begins it anew."""
+        middle = end
+        if self._words and kind in ("normalized", "inside"):
+            found = self._copy("later").encode(text[start:end], add_special_tokens=False)
+            tokens = zip(found.ids, found.offsets, strict=True)
+            middle = next((start + at for token, (at, _) in tokens if token in self._words), end)
+        parts = [(start, middle, kind), (middle, end, "later")]
+        return [part for part in parts if part[0] < part[1]]
 
     def _inside(self, text: str, start: int, end: int) -> int:
         if end - start < 2:
