@@ -7,7 +7,7 @@ share one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, overload
@@ -32,7 +32,7 @@ from .overflow import Overflow, check_overflow
 from .profile import FILE_NAME, HeadProfile
 from .prompts import Prompt, Room, TokenizedPrompt, as_list, tokenize, tokenize_to_fit
 from .shares import AttentionShares
-from .steerable import make_steerable
+from .steerable import make_steerable, reads_past_padding
 from .streaming import (
     Cancelled,
     StopStrings,
@@ -105,6 +105,7 @@ class SteeredModel:
         self._check_fits_model(profile)  # before the model is touched
         self._layers = make_steerable(model)
         self.model.eval()
+        self._batches = reads_past_padding(model)
         self.profile = profile
 
     @classmethod
@@ -220,11 +221,14 @@ class SteeredModel:
         prompts, _ = as_list(prompts)
         if not prompts:
             return []
-        return self._run(
-            self._request(
-                prompts, max_new_tokens, stop, alpha, seed, overflow, generation_arguments
-            )
-        )
+        asked = generation_arguments | {
+            "max_new_tokens": max_new_tokens,
+            "stop": stop,
+            "alpha": alpha,
+            "seed": seed,
+            "overflow": overflow,
+        }
+        return self._run(self._requests(prompts, **asked))
 
     async def arun(self, prompts: Prompt | Sequence[Prompt], **arguments: Any) -> list[Generation]:
         """`run` in a thread. Cancelling the task stops the model and waits until it is free.
@@ -239,8 +243,8 @@ class SteeredModel:
         prompts, _ = as_list(prompts)
         if not prompts:
             return []
-        request = self._request(prompts, **arguments)
-        return await until_cancelled(lambda: self._run(request), request.cancelled)
+        requests = self._requests(prompts, **arguments)
+        return await until_cancelled(lambda: self._run(requests), requests[0].cancelled)
 
     async def agenerate(
         self, prompt: Prompt | Sequence[Prompt], **arguments: Any
@@ -328,18 +332,14 @@ class SteeredModel:
         ]
         if not rows:
             return []
-        # Left padding keeps the continuations' ends in line, so one slice holds all their logits.
-        inputs = self._inputs(rows)
+        # Padding on the right: no token reads it, whatever the model makes of positions.
+        inputs = self._inputs(rows, left=False)
         self._check_fits(inputs["input_ids"].shape[1], 0)
-        longest = max(len(row.ids) for row in rows) - len(tokenized.ids)
-        positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-        logits = self.model(**inputs, position_ids=positions, use_cache=False).logits
-        logs = logits[:, -longest - 1 : -1].float().log_softmax(-1)
-        chosen = logs.gather(-1, inputs["input_ids"][:, -longest:, None])[..., 0]
-        counts = [len(row.ids) - len(tokenized.ids) for row in rows]
-        return [
-            float(log[longest - count :].sum()) for log, count in zip(chosen, counts, strict=True)
-        ]
+        first = len(tokenized.ids)
+        logits = self.model(**inputs, use_cache=False).logits[:, first - 1 : -1]
+        logs = logits.float().log_softmax(-1)
+        chosen = logs.gather(-1, inputs["input_ids"][:, first:, None])[..., 0]
+        return [float(log[: len(ids)].sum()) for log, ids in zip(chosen, answers, strict=True)]
 
     def attention_to_spans(
         self, prompt: Prompt, *, max_new_tokens: int | None = None, alpha: float | None = None
@@ -392,24 +392,36 @@ class SteeredModel:
         prompts, _ = as_list(prompt)
         if not prompts:
             raise PromptError("The list of prompts is empty.")
+        if len(prompts) > 1 and not self._batches:
+            raise PromptError(
+                f"{type(self.model).__name__} counts positions from the padding on, so its prompts "
+                "cannot be put in one batch. Pass one at a time; run and generate do so."
+            )
         return self._inputs([self._tokenize(one, alpha) for one in prompts])
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Number of tokens the model reads for a prompt."""
         return len(tokenize(prompt, self.tokenizer, 1.0, self.control_tokens).ids)
 
+    def _requests(self, prompts: Sequence[Prompt], **arguments: Any) -> list[_Request]:
+        """One for the whole batch, or one for each prompt if padding would move its positions."""
+        if self._batches:
+            return [self._request(prompts, **arguments)]
+        cancelled = Cancelled()
+        return [self._request([prompt], cancelled=cancelled, **arguments) for prompt in prompts]
+
     def _request(
         self,
         prompts: Sequence[Prompt],
+        *,
         max_new_tokens: int | None = None,
         stop: str | Sequence[str] = (),
         alpha: float | None = None,
         seed: int | None = None,
         overflow: Overflow = "error",
-        generation_arguments: Mapping[str, Any] | None = None,
-        **more: Any,
+        cancelled: Cancelled | None = None,
+        **arguments: Any,
     ) -> _Request:
-        arguments = {**(generation_arguments or {}), **more}
         check_arguments(arguments)
         check_new_tokens(max_new_tokens)
         room = self._room_beside(max_new_tokens, overflow)
@@ -417,7 +429,7 @@ class SteeredModel:
         inputs = self._inputs(tokenized)
         width = inputs["input_ids"].shape[1]
         stopping = StopStrings(self.tokenizer, checked_stop(stop), width)
-        cancelled = Cancelled()
+        cancelled = cancelled or Cancelled()
         given = arguments.pop("stopping_criteria", ())
         drawn = sampling(seed, arguments, self.model.generation_config)
         if drawn:
@@ -428,7 +440,10 @@ class SteeredModel:
         }
         return _Request(tokenized, stopping, cancelled, arguments)
 
-    def _run(self, request: _Request) -> list[Generation]:
+    def _run(self, requests: Sequence[_Request]) -> list[Generation]:
+        return [answer for request in requests for answer in self._answers(request)]
+
+    def _answers(self, request: _Request) -> list[Generation]:
         arguments = request.arguments
         output = self._generate(**arguments)
         width = arguments["input_ids"].shape[1]
@@ -475,8 +490,8 @@ class SteeredModel:
             )
         return tokenized
 
-    def _inputs(self, prompts: Sequence[TokenizedPrompt]) -> dict[str, Any]:
-        """Left-padded tensors of a batch, with the bias when any row is steered."""
+    def _inputs(self, prompts: Sequence[TokenizedPrompt], *, left: bool = True) -> dict[str, Any]:
+        """Padded tensors of a batch, with the bias when any row is steered."""
         width = max(len(prompt.ids) for prompt in prompts)
         device = self.model.device
         pad = self.tokenizer.pad_token_id
@@ -484,8 +499,11 @@ class SteeredModel:
             pad = 0  # masked, so any token will do
 
         def padded(rows: list[list[Any]], filler: float) -> Tensor:
-            filled = [[filler] * (width - len(row)) + row for row in rows]
-            return torch.tensor(filled, device=device)
+            added = [[filler] * (width - len(row)) for row in rows]
+            return torch.tensor(
+                [more + row if left else row + more for more, row in zip(added, rows, strict=True)],
+                device=device,
+            )
 
         inputs: dict[str, Any] = {
             "input_ids": padded([prompt.ids for prompt in prompts], pad),
@@ -518,7 +536,10 @@ class SteeredModel:
     def _check_fits_model(self, profile: HeadProfile | None) -> None:
         if profile is not None:
             config = self.model.config.get_text_config()
-            profile.check_fits(self.name, config.num_hidden_layers, config.num_attention_heads)
+            numbers = (getattr(module, "layer_idx", None) for module in self.model.modules())
+            attentions = [number + 1 for number in numbers if type(number) is int]
+            layers = max([config.num_hidden_layers, *attentions])  # some have two in a block
+            profile.check_fits(self.name, layers, config.num_attention_heads)
 
     def _heads_by_layer(self, profile: HeadProfile | None) -> dict[int, tuple[int, ...]]:
         """The profile's heads for every layer of the model; empty when it steers nothing."""

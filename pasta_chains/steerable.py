@@ -17,6 +17,9 @@ from .sampling import SeededSampling
 _PROBE = 8
 """Number of tokens that tell whether a model can be steered."""
 
+_SAME = 0.05
+"""Logits that differ by less, as a share of the largest, are the same in half precision."""
+
 
 def make_steerable(model: Any) -> list[int]:
     """Have a model call our attention function, and let `generate` pass its arguments on.
@@ -89,7 +92,7 @@ def _implementations(config: Any, name: Callable[[str], str]) -> Any:
 @torch.no_grad()
 def _probe(model: Any, **steering: Any) -> Any:
     """Logits of a few tokens."""
-    ids = torch.zeros((1, _PROBE), dtype=torch.long, device=model.device)
+    ids = _probe_tokens(model)
     training = model.training
     model.eval()
     try:
@@ -97,6 +100,33 @@ def _probe(model: Any, **steering: Any) -> Any:
     finally:
         model.train(training)
     return output.logits
+
+
+def _probe_tokens(model: Any) -> torch.Tensor:
+    return torch.arange(1, _PROBE + 1, device=model.device)[None]
+
+
+@torch.no_grad()
+def reads_past_padding(model: Any) -> bool:
+    """Whether a prompt with padding on its left reads as without.
+
+    Some older types count positions from the padding on. Their prompts cannot be put in one batch.
+
+    Args:
+        model: A `PreTrainedModel` that can generate.
+    """
+    ids = _probe_tokens(model)
+    padded = torch.nn.functional.pad(ids, (3, 0))
+    there = torch.nn.functional.pad(torch.ones_like(ids), (3, 0))
+    alone, beside = (
+        model.generate(
+            tokens, attention_mask=mask, max_new_tokens=1, min_new_tokens=1, do_sample=False,
+            num_beams=1, output_logits=True, return_dict_in_generate=True,
+        ).logits[0]
+        for tokens, mask in ((ids, torch.ones_like(ids)), (padded, there))
+    )  # fmt: skip
+    error = (alone - beside).float().abs().max()
+    return bool(error <= _SAME * alone.float().abs().max())
 
 
 def _check_unsteered(model: Any, plain: torch.Tensor) -> None:

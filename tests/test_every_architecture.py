@@ -8,12 +8,16 @@ from typing import Any
 import architectures
 import oracle
 import pytest
+import tiny
 import torch
 from torch import Tensor
 
 from pasta_chains.adapters import ADAPTERS
 from pasta_chains.attention import BIAS, HEADS
+from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import UnsupportedModelError
+from pasta_chains.profile import HeadProfile
+from pasta_chains.spans import Span, SpanStr
 from pasta_chains.steerable import make_steerable
 
 TOKENS, NEW = 24, 4
@@ -133,3 +137,21 @@ def test_bfloat16_errs_no_more_steered_than_unsteered(model_type: str) -> None:
         for found, true in ((plain, exactly_plain), (steered, wanted))
     )
     assert steered_error < 1.5 * error + 1e-3
+
+
+TEXT = "The mayor of Tarn is Ada Lowe. The mayor of Tarn is Bo Marsh. Who is the mayor? Answer:"
+
+
+# Unsteered too, doge chooses keys by ranking all there are, later ones and padding included.
+@pytest.mark.parametrize("model_type", [t for t in BUILT if t not in REFUSED and t != "doge"])
+def test_a_prompt_reads_alike_alone_and_beside_others(model_type: str) -> None:
+    """Also where padding would move positions, and for a profile of the last layer."""
+    steered = SteeredModel(architectures.decoder(model_type), tiny.tokenizer())
+    steered.profile = HeadProfile({steered._layers[-1]: [0, 1, 2, 3]}, alpha=0.01)
+    prompt = SpanStr(TEXT, [Span(31, 61), Span(70, 79, 0.3)])
+    answers = [" Bo", " Ada Lowe"]
+    alone = [steered.score(prompt, [answer])[0] for answer in answers]
+    assert steered.score(prompt, answers) == pytest.approx(alone, abs=1e-3)
+    assert steered.score(TEXT, answers) != pytest.approx(alone, abs=2e-3)
+    written = [steered.generate(one, max_new_tokens=3) for one in (prompt, TEXT[:40])]
+    assert steered.generate([prompt, TEXT[:40]], max_new_tokens=3) == written
