@@ -177,7 +177,7 @@ def steered_attention(
         kernel, attend, module, query, key, value, attention_mask, steering, kwargs
     )
     if plain is None:
-        return steered, None
+        return steered.contiguous(), None  # as a kernel does: some models call `view`
     chosen = torch.tensor(steering.heads, device=steered.device)
     return plain[0].index_copy(2, chosen, steered.to(plain[0].dtype)), plain[1]
 
