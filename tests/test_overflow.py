@@ -118,6 +118,7 @@ def test_a_span_around_a_hole_stays_one_and_a_name_and_alpha_stay() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 1000])
+@settings(deadline=None)
 @given(data=st.data())
 def test_the_fewest_pieces_are_found_and_soonest_where_they_are_guessed(
     count: int, data: st.DataObject

@@ -125,6 +125,7 @@ def test_a_prompt_without_forgeries_is_tokenized_as_by_transformers(
 
 
 @pytest.mark.parametrize("policy", ["template", "anywhere"])
+@settings(deadline=None)
 @given(text=contents.filter(bool))
 def test_a_text_prompt_is_the_applications_own(policy: ControlTokens, text: str) -> None:
     tokenizer = TOKENIZERS["byte_level", "ChatML"]
