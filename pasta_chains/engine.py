@@ -32,7 +32,7 @@ from .overflow import Overflow, check_overflow
 from .profile import FILE_NAME, HeadProfile
 from .prompts import Prompt, Room, TokenizedPrompt, as_list, tokenize, tokenize_to_fit
 from .shares import AttentionShares
-from .steerable import make_steerable, reads_past_padding
+from .steerable import heads_on_this_rank, make_steerable, reads_past_padding
 from .streaming import (
     Cancelled,
     StopStrings,
@@ -554,4 +554,5 @@ class SteeredModel:
             )
         if not len(profile):
             return {}
-        return {layer: profile.heads.get(layer, ()) for layer in self._layers}
+        heads = {layer: profile.heads.get(layer, ()) for layer in self._layers}
+        return heads_on_this_rank(self.model, heads)

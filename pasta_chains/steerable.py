@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -68,8 +68,47 @@ def make_steerable(model: Any) -> list[int]:
     return layers
 
 
+def heads_on_this_rank(
+    model: Any, heads: Mapping[int, tuple[int, ...]]
+) -> dict[int, tuple[int, ...]]:
+    """Number heads as the layers of this process do, which have a part of them each.
+
+    Args:
+        model: A steerable model; with tensor parallelism, this process's part of it.
+        heads: For each layer, heads of the whole model.
+
+    Returns:
+        For each layer, those of them that are here, counted from the first head that is here.
+    """
+    if not _ranks(model) > 1:
+        return dict(heads)
+    here: dict[int, int] = {}
+
+    def watch(layer: int, query: torch.Tensor, *_: Any) -> None:
+        here[layer] = query.shape[1]
+
+    nothing: dict[int, tuple[int, ...]] = dict.fromkeys(heads, ())
+    bias = torch.zeros((1, _PROBE), device=model.device)
+    _probe(model, **{attention.BIAS: bias, attention.HEADS: nothing, attention.WATCH: watch})
+    rank = model._device_mesh["tp"].get_local_rank()
+    every = model.config.get_text_config().num_attention_heads
+    numbered = {}
+    for layer, listed in heads.items():
+        first = rank * here[layer] if here[layer] < every else 0
+        numbered[layer] = tuple(h - first for h in listed if 0 <= h - first < here[layer])
+    return numbered
+
+
+def _ranks(model: Any) -> int:
+    return getattr(model, "_tp_size", None) or 1
+
+
 def _refuse_closed(model: Any) -> None:
     name = type(model).__name__
+    if _ranks(model) > 1 and adapters.adapter_of(model):
+        raise UnsupportedModelError(
+            f"{name} cannot be steered with tensor parallelism. Load it without tp_plan."
+        )
     parameters = inspect.signature(model.forward).parameters.values()
     if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
         raise UnsupportedModelError(
