@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -40,6 +39,12 @@ def make_steerable(model: Any) -> list[int]:
     adapter = adapters.adapter_of(model)
     _refuse_closed(model)
     plain = _probe(model)
+    if not plain.isfinite().all():
+        raise UnsupportedModelError(
+            f"The logits of {type(model).__name__} are not numbers, even before it is steered. Its "
+            f"attention runs on {model.config._attn_implementation}; load it with another "
+            "attn_implementation."
+        )
     before = _implementations(model.config, str)
     hooks = masking.install(model, adapter) if adapter else []
     ours = adapter is None or adapter.way == "pass on"
@@ -176,22 +181,33 @@ def _check_unsteered(model: Any, plain: torch.Tensor) -> None:
         )
 
 
+class _Asked:
+    """Steers head 0 of every layer. No mapping, for models in parts are given copies of those."""
+
+    def __init__(self) -> None:
+        self.layers: set[Any] = set()
+
+    def __getitem__(self, layer: Any) -> tuple[int, ...]:
+        self.layers.add(layer)
+        return (0,)
+
+
 def _layers_that_ask(model: Any) -> list[int]:
     """Steer the probe: a layer that asks for its heads leaves its number."""
-    asked: defaultdict[int, tuple[int, ...]] = defaultdict(lambda: (0,))
+    asked = _Asked()
     bias = torch.zeros((1, _PROBE), device=model.device)
     _probe(model, **{attention.BIAS: bias, attention.HEADS: asked})
-    if not asked:
+    if not asked.layers:
         raise UnsupportedModelError(
             f"The layers of {type(model).__name__} do not pass the steering on to their attention, "
             "so it cannot be steered."
         )
-    if any(type(layer) is not int or layer < 0 for layer in asked):
+    if any(type(layer) is not int or layer < 0 for layer in asked.layers):
         raise UnsupportedModelError(
             f"The attention of {type(model).__name__} has no layer number of its own, as several "
             "layers share it, so no profile can name its heads."
         )
-    return sorted(asked)
+    return sorted(asked.layers)
 
 
 def _count_seen(

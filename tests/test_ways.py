@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import oracle
@@ -9,8 +10,10 @@ import pytest
 import tiny
 import torch
 from test_steerable import decoder
+from transformers import DynamicCache
 
 from pasta_chains.engine import SteeredModel
+from pasta_chains.errors import PromptError, UnsupportedModelError
 from pasta_chains.profile import HeadProfile
 from pasta_chains.spans import Span, SpanStr
 
@@ -103,3 +106,86 @@ def test_the_ways_are_told_from_the_unsteered_model(steered: SteeredModel) -> No
             steered.model(**steered.inputs(text)).logits[0, -1] for text in (PROMPT, TEXT)
         )
     assert (found - plain).abs().max() > 1e-2
+
+
+def test_a_given_prefix_cache_writes_what_the_definition_does(steered: SteeredModel) -> None:
+    inputs = steered.inputs(PROMPT)
+    cache = DynamicCache(config=steered.model.config)
+    with torch.no_grad():
+        steered.model(
+            **inputs | {name: inputs[name][:, :15] for name in ("input_ids", "attention_mask")},
+            past_key_values=cache,
+            use_cache=True,
+        )
+    assert cache.get_seq_length() == 15
+    assert written(steered, PROMPT, past_key_values=cache, **EXACT) == wanted(
+        steered, PROMPT, **EXACT
+    )
+
+
+def test_an_assistant_proposes_and_the_steered_model_writes(steered: SteeredModel) -> None:
+    assistant = tiny.llama(seed=1)
+    found = written(steered, PROMPT, assistant_model=assistant, **EXACT)
+    assert found == wanted(steered, PROMPT, **EXACT)
+
+
+def test_rows_do_not_feel_each_other(steered: SteeredModel) -> None:
+    alone = [written(steered, text, **EXACT)[0] for text in (SHORT, PROMPT, TEXT)]
+    assert written(steered, [SHORT, PROMPT, TEXT], **EXACT) == alone
+    assert written(steered, [TEXT, SHORT, PROMPT], **EXACT) == [alone[2], *alone[:2]]
+
+
+def test_compiled_in_one_graph_it_computes_the_same(steered: SteeredModel) -> None:
+    inputs = steered.inputs([SHORT, PROMPT])
+    torch._dynamo.reset()
+    compiled = torch.compile(steered.model, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        found = compiled(**inputs, use_cache=False).logits
+        expected = steered.model(**inputs, use_cache=False).logits
+    there = inputs["attention_mask"].bool()
+    assert (found - expected)[there].abs().max() < 1e-5 * max(1, expected.abs().max())
+
+
+def test_a_quantized_cache_that_is_not_installed_is_refused(steered: SteeredModel) -> None:
+    with pytest.raises(PromptError, match="transformers cannot generate this way"):
+        steered.generate(PROMPT, cache_implementation="quantized", max_new_tokens=2)
+
+
+def test_continuous_batching_is_refused(steered: SteeredModel) -> None:
+    """It takes no steering, so it must not run."""
+    with pytest.raises((ValueError, TypeError, RuntimeError, NotImplementedError)):
+        steered.model.generate_batch([steered.inputs(PROMPT)["input_ids"][0].tolist()])
+
+
+def test_a_model_dispatched_by_a_device_map_is_steered_alike(tmp_path: Path) -> None:
+    tiny.llama().save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    profile = HeadProfile({0: [1], 1: [0, 3]}, alpha=0.02)
+    expected = SteeredModel.from_pretrained(tmp_path, profile).generate(PROMPT, max_new_tokens=8)
+    for where in ("auto", {"": "cpu"}, {"model.embed_tokens": "cpu", "model.layers.0": "cpu",
+                  "model.layers.1": "disk", "model.layers.2": "cpu", "model.norm": "cpu",
+                  "model.rotary_emb": "cpu", "lm_head": "cpu"}):  # fmt: skip
+        steered = SteeredModel.from_pretrained(
+            tmp_path, profile, device_map=where, offload_folder=tmp_path / "offload"
+        )
+        assert steered.generate(PROMPT, max_new_tokens=8) == expected
+
+
+# transformers calls a part of torch in a way that torch has come to advise against.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_kernel_that_computes_no_numbers_is_refused() -> None:
+    """On CPUs transformers' flex attention does so at short lengths, with nothing steered."""
+    model = decoder("llama", head_dim=16)
+    model.set_attn_implementation("flex_attention")
+    with torch.no_grad():
+        broken = model(torch.arange(1, 9)[None]).logits.isnan().any()
+    if broken:
+        with pytest.raises(UnsupportedModelError, match="not numbers .*attn_implementation"):
+            SteeredModel(model, tiny.tokenizer(), HeadProfile(HEADS, alpha=0.02))
+        return
+    flex = SteeredModel(model, tiny.tokenizer(), HeadProfile(HEADS, alpha=0.02))
+    with torch.no_grad():
+        found = flex.model(**flex.inputs(PROMPT)).logits[0]
+    ids, bias = bias_of(flex, PROMPT)
+    (expected,) = oracle.logits(flex.model, HEADS, [ids], [bias])
+    assert (found - expected).abs().max() < 1e-5 * max(1, expected.abs().max())
