@@ -180,7 +180,7 @@ def test_a_kernel_that_computes_no_numbers_is_refused() -> None:
     with torch.no_grad():
         broken = model(torch.arange(1, 9)[None]).logits.isnan().any()
     if broken:
-        with pytest.raises(UnsupportedModelError, match="not numbers .*attn_implementation"):
+        with pytest.raises(UnsupportedModelError, match=r"not numbers.*attn_implementation"):
             SteeredModel(model, tiny.tokenizer(), HeadProfile(HEADS, alpha=0.02))
         return
     flex = SteeredModel(model, tiny.tokenizer(), HeadProfile(HEADS, alpha=0.02))
