@@ -12,7 +12,7 @@ demo: $(READY)  ## The main job, on the embedded model
 	$(BIN)/pasta-chains demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 check: $(READY)
 	$(BIN)/ruff check .
