@@ -6,7 +6,6 @@ and in ours without and with an emphasis on each document.
 
 from __future__ import annotations
 
-import os
 import platform
 import statistics
 import time
@@ -18,6 +17,7 @@ from typing import Annotated
 import jinja2
 import typer
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from machine import processor
 
 import pasta_chains
 from pasta_chains import Environment
@@ -94,17 +94,8 @@ def _origin(rounds: int) -> list[str]:
         "",
         f"Median of {rounds} renderings, by `python benchmarks/render.py --report "
         f"docs/rendering-speed.md`: pasta-chains {pasta_chains.__version__}, Jinja "
-        f"{version('jinja2')}, Python {platform.python_version()}, {_machine()}.",
+        f"{version('jinja2')}, Python {platform.python_version()}, {processor()}.",
     ]
-
-
-def _machine() -> str:
-    model = platform.processor() or platform.machine()
-    names = Path("/proc/cpuinfo")
-    if names.exists():
-        lines = names.read_text().splitlines()
-        model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), model)
-    return f"{model}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":
