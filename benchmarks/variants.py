@@ -26,7 +26,7 @@ JUDGED = (UNSTEERED, NONE, FEW, ALL)
 """Those that are measured as often as time allows; none at all shows the noise."""
 
 # How many matrices of (rows, heads, tokens, tokens) exist at once: measured, rounded up.
-MATRICES = {MASKED: 3, PASTALIB: 5}
+MATRICES = {MASKED: 2, PASTALIB: 8}
 
 
 @dataclass(frozen=True)

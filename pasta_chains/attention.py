@@ -9,11 +9,13 @@ outside the emphasis by alpha and renormalizes. With logits `s` that is `softmax
   kernel needs no mask of its own, and no attention matrix exists. Padding rides there too, so a
   padded batch of steered heads runs on the causal kernel, where the plain ones need a mask.
 - Few queries (decoding): the logits are so few that they are written out. No key is copied into
-  a wider one, and the sum is taken in float32.
+  a wider one, and the sum is taken in float32. A model in float32 has those of all its heads
+  written out, which takes less time than choosing keys for the steered ones.
 - A model whose own kernel is eager (soft-capped logits, attention sinks): the bias is added to its
   mask, head by head. Such a model writes its logits out anyway.
 
-Only the steered heads pay; the others come from the model's own kernel, bit for bit.
+Only the steered heads pay. The others come from the model's own kernel, but where all logits are
+written out.
 
 Everything about one request arrives as arguments of `forward`; nothing is stored.
 """
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -171,6 +173,9 @@ def steered_attention(
             f"{type(module).__name__} caps its logits, so a bias added before {kernel} attention "
             "would be capped too. Load the model with attn_implementation='eager'."
         )
+    written_out = kernel == "sdpa" and _has_few_queries(query, attention_mask)
+    if written_out and query.dtype == steering.bias.dtype:
+        return _written_out(query, key, value, attention_mask, steering, kwargs), None
     every = len(steering.heads) == query.shape[1]
     plain = None if every else attend(module, query, key, value, attention_mask, **kwargs)
     steered = _steered_heads(
@@ -180,6 +185,11 @@ def steered_attention(
         return steered.contiguous(), None  # as a kernel does: some models call `view`
     chosen = torch.tensor(steering.heads, device=steered.device)
     return plain[0].index_copy(2, chosen, steered.to(plain[0].dtype)), plain[1]
+
+
+def _has_few_queries(query: Tensor, mask: Tensor | None) -> bool:
+    """Whether logits are few enough to be written out; without a mask, they must need none."""
+    return query.shape[2] == 1 or (query.shape[2] <= _FEW_QUERIES and mask is not None)
 
 
 def biased_mask(mask: Tensor | None, steering: Steering, query: Tensor, key: Tensor) -> Tensor:
@@ -253,37 +263,41 @@ def _steered_heads(
     kwargs: Mapping[str, Any],
 ) -> Tensor:
     """Attention of the steered heads alone: (rows, queries, these heads, value size)."""
+    every = query.shape[1]
     chosen = list(steering.heads)
-    groups = query.shape[1] // key.shape[1]
+    own = replace(steering, heads=tuple(range(len(chosen))))
     arguments = dict(kwargs)
-    arguments["scaling"] = kwargs.get("scaling") or query.shape[-1] ** -0.5
     for name in ("position_bias", "s_aux"):  # of the heads, one by one
-        own = kwargs.get(name)
-        if own is not None and own.shape[-3 if name == "position_bias" else 0] > 1:
-            arguments[name] = own[:, chosen] if name == "position_bias" else own[chosen]
+        given = kwargs.get(name)
+        if given is not None and given.shape[-3 if name == "position_bias" else 0] > 1:
+            arguments[name] = given[:, chosen] if name == "position_bias" else given[chosen]
     if mask is not None and mask.dim() == 4 and mask.shape[1] > 1:
         mask = mask[:, chosen]
-    if len(chosen) == query.shape[1]:
-        shared = None
-    else:
+    if len(chosen) < every:
+        groups = every // key.shape[1]
         query = query[:, chosen]
         whole = len(chosen) == groups * len({head // groups for head in chosen})
         shared = sorted({h // groups for h in chosen}) if whole else [h // groups for h in chosen]
-        groups = groups if whole else 1
-    if shared is not None:
         key, value = key[:, shared], value[:, shared]
-    if (
-        kernel == "sdpa"
-        and query.shape[2] <= _FEW_QUERIES
-        and (query.shape[2] == 1 or mask is not None)
-    ):
-        return _written_out(query, key, value, mask, steering.bias, groups, arguments)
-    bias = steering.bias
+    if kernel == "sdpa" and _has_few_queries(query, mask):
+        return _written_out(query, key, value, mask, own, arguments)
     padding = getattr(mask, _PADDING, None)
     if padding is not None:
-        bias = bias.masked_fill(~padding.bool(), _NEVER)
+        own = replace(own, bias=own.bias.masked_fill(~padding.bool(), _NEVER))
         mask = None
-    return _widened(attend, module, query, key, value, mask, bias, groups, arguments)
+    return _widened(
+        partial(attend, _Like(module, query.shape[1] // key.shape[1])),
+        query,
+        key,
+        value,
+        mask,
+        own.bias,
+        arguments,
+    )
+
+
+def _scaling(query: Tensor, arguments: Mapping[str, Any]) -> float:
+    return float(arguments.get("scaling") or query.shape[-1] ** -0.5)
 
 
 def _written_out(
@@ -291,45 +305,48 @@ def _written_out(
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
-    bias: Tensor,
-    groups: int,
+    steering: Steering,
     arguments: Mapping[str, Any],
 ) -> Tensor:
-    """Form 1, in float32 at least: softmax(s + b) v."""
-    query, wide_key, wide_value = (x.to(bias.dtype) for x in (query, key, value))
+    """Form 1, in float32 at least: softmax(s + b) v, of all heads, with b on the steered ones."""
+    dtype, bias = steering.bias.dtype, steering.bias[:, None, None, :]
+    wide_query, wide_key, wide_value = (x.to(dtype) for x in (query, key, value))
     rows, heads, queries, size = query.shape
-    added = bias[:, None, None, :]
-    for mask_or_bias in (mask, arguments.get("position_bias")):
-        if mask_or_bias is not None:
-            added = added + _to_add(mask_or_bias[..., : key.shape[2]], float("-inf"))
     # The query heads that share a key are queries of it, so keys are not repeated.
-    together = (query * arguments["scaling"]).reshape(rows, -1, groups * queries, size)
-    logits = (together @ wide_key.transpose(-1, -2)).view(rows, heads, queries, -1) + added
-    weights: Tensor = logits.softmax(-1).view(rows, -1, groups * queries, key.shape[2])
+    together = (wide_query * _scaling(query, arguments)).reshape(rows, key.shape[1], -1, size)
+    logits = (together @ wide_key.transpose(-1, -2)).view(rows, heads, queries, -1)
+    for added in (mask, arguments.get("position_bias")):
+        if added is not None:
+            logits = logits + _to_add(added[..., : key.shape[2]], float("-inf"))
+    if len(steering.heads) == heads:
+        logits = logits + bias
+    else:
+        for head in steering.heads:
+            logits[:, head : head + 1] += bias
+    weights: Tensor = logits.softmax(-1).view(rows, key.shape[1], -1, key.shape[2])
     read = (weights @ wide_value).view(rows, heads, queries, -1)
-    return read.transpose(1, 2).to(value.dtype)
+    return read.transpose(1, 2).to(value.dtype).contiguous()
 
 
 def _widened(
-    attend: Attend,
-    module: nn.Module,
+    attend: Callable[..., tuple[Tensor, Any]],
     query: Tensor,
     key: Tensor,
     value: Tensor,
     mask: Tensor | None,
     bias: Tensor,
-    groups: int,
     arguments: Mapping[str, Any],
 ) -> Tensor:
     """The kernel, with the bias in further channels of the head."""
-    value_size = value.shape[-1]
-    channels = _bias_channels(bias / arguments["scaling"], key)
+    value_size, scaling = value.shape[-1], _scaling(query, arguments)
+    channels = _bias_channels(bias / scaling, key)
     ones = query.new_ones((*query.shape[:-1], channels.shape[-1]))
     width = query.shape[-1] + channels.shape[-1]
     width += -width % _MULTIPLE
     query = _padded(torch.cat([query, ones], -1), width)
     key = _padded(torch.cat([key, channels], -1), width)
-    output, _ = attend(_Like(module, groups), query, key, _padded(value, width), mask, **arguments)
+    value = _padded(value, width)
+    output, _ = attend(query, key, value, mask, **{**arguments, "scaling": scaling})
     return output[..., :value_size]
 
 

@@ -8,29 +8,22 @@ share one.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, overload
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
 
-from . import attention
-from .errors import ProfileError, PromptError, PromptTooLongError, UnsupportedModelError
-from .generation import (
-    Generation,
-    check_arguments,
-    check_new_tokens,
-    checked_stop,
-    read_generation,
-    sampling,
-)
+from .context import Context, Room
+from .errors import ProfileError, PromptError, UnsupportedModelError
+from .generation import Generation, check_arguments, check_new_tokens, checked_stop, sampling
+from .inputs import batch_inputs
 from .inspection import measure_shares
 from .loading import load_pretrained
-from .overflow import Overflow, check_overflow
+from .overflow import Overflow
 from .profile import FILE_NAME, HeadProfile
-from .prompts import Prompt, Room, TokenizedPrompt, as_list, tokenize, tokenize_to_fit
+from .prompts import Prompt, TokenizedPrompt, as_list, tokenize, tokenize_to_fit
+from .requests import Request, answer, generate
+from .scoring import continuation_ids, continued, log_probabilities
 from .shares import AttentionShares
 from .steerable import heads_on_this_rank, make_steerable, reads_past_padding
 from .streaming import (
@@ -43,25 +36,6 @@ from .streaming import (
     until_cancelled,
 )
 from .untrusted import ControlTokens, check_control_tokens
-
-DEFAULT_NEW_TOKENS = 256
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What one call asks for.
-
-    Attributes:
-        prompts: As the model reads them.
-        stopping: What ends an answer.
-        cancelled: Ends all of them.
-        arguments: All of transformers' `generate`.
-    """
-
-    prompts: list[TokenizedPrompt]
-    stopping: StopStrings
-    cancelled: Cancelled
-    arguments: dict[str, Any]
 
 
 class SteeredModel:
@@ -228,7 +202,7 @@ class SteeredModel:
             "seed": seed,
             "overflow": overflow,
         }
-        return self._run(self._requests(prompts, **asked))
+        return answer(self.model, self.tokenizer, self._requests(prompts, **asked))
 
     async def arun(self, prompts: Prompt | Sequence[Prompt], **arguments: Any) -> list[Generation]:
         """`run` in a thread. Cancelling the task stops the model and waits until it is free.
@@ -244,7 +218,9 @@ class SteeredModel:
         if not prompts:
             return []
         requests = self._requests(prompts, **arguments)
-        return await until_cancelled(lambda: self._run(requests), requests[0].cancelled)
+        return await until_cancelled(
+            lambda: answer(self.model, self.tokenizer, requests), requests[0].cancelled
+        )
 
     async def agenerate(
         self, prompt: Prompt | Sequence[Prompt], **arguments: Any
@@ -275,13 +251,13 @@ class SteeredModel:
             if request.arguments.get(name, 1) != 1:
                 raise PromptError(f"{name} cannot be streamed: there is one text only. Use run.")
         pieces = stream_text(
-            lambda streamer: self._generate(**request.arguments, streamer=streamer),
+            lambda streamer: generate(self.model, request.arguments | {"streamer": streamer}),
             self.tokenizer,
             request.cancelled,
         )
-        answer = cut_at_stop(pieces, request.stopping.stop)
+        cut = cut_at_stop(pieces, request.stopping.stop)
         (read,) = request.prompts
-        return TextStream(answer, request.cancelled, read.dropped, read.dropped_tokens)
+        return TextStream(cut, request.cancelled, read.dropped, read.dropped_tokens)
 
     def astream(self, prompt: Prompt, **arguments: Any) -> AsyncGenerator[str, None]:
         """`stream` for asyncio. Cancelling or closing it stops the model.
@@ -295,7 +271,6 @@ class SteeredModel:
         """
         return in_background(self.stream(prompt, **arguments))
 
-    @torch.no_grad()
     def score(
         self,
         prompt: Prompt,
@@ -317,29 +292,14 @@ class SteeredModel:
             PromptError: A continuation is empty, or the prompt is malformed.
             PastaError: As `run` does.
         """
-        if isinstance(continuations, str):
-            raise PromptError("continuations is one text; it must be a list of texts.")
-        answers: list[list[int]] = []
-        for text in continuations:
-            answers.append(self.tokenizer(str(text), add_special_tokens=False)["input_ids"])
-            if not answers[-1]:
-                raise PromptError(f"The continuation {text!r} has no token to score.")
-        room = self._room_beside(max(map(len, answers), default=0), overflow)
+        answers = continuation_ids(self.tokenizer, continuations)
+        room = self._context.room_for_prompt(max(map(len, answers), default=0), overflow)
         tokenized = self._tokenize(prompt, alpha, room)
-        rows = [
-            replace(tokenized, ids=tokenized.ids + ids, bias=tokenized.bias + [0.0] * len(ids))
-            for ids in answers
-        ]
-        if not rows:
+        if not answers:
             return []
-        # Padding on the right: no token reads it, whatever the model makes of positions.
-        inputs = self._inputs(rows, left=False)
-        self._check_fits(inputs["input_ids"].shape[1], 0)
-        first = len(tokenized.ids)
-        logits = self.model(**inputs, use_cache=False).logits[:, first - 1 : -1]
-        logs = logits.float().log_softmax(-1)
-        chosen = logs.gather(-1, inputs["input_ids"][:, first:, None])[..., 0]
-        return [float(log[: len(ids)].sum()) for log, ids in zip(chosen, answers, strict=True)]
+        inputs = self._inputs(continued(tokenized, answers), left=False)
+        self._context.check_fits(inputs["input_ids"].shape[1], 0)
+        return log_probabilities(self.model, inputs, len(tokenized.ids), answers)
 
     def attention_to_spans(
         self, prompt: Prompt, *, max_new_tokens: int | None = None, alpha: float | None = None
@@ -369,7 +329,7 @@ class SteeredModel:
             alpha = 1.0 if alpha is None else alpha
             tokenized = tokenize(prompt, self.tokenizer, alpha, self.control_tokens)
         inputs = self._inputs([tokenized])
-        room = self._room(len(tokenized.ids), max_new_tokens)
+        room = self._context.room_for_answer(len(tokenized.ids), max_new_tokens)
         return measure_shares(
             self.model, self.tokenizer, tokenized, inputs, room, profiled=profiled
         )
@@ -403,7 +363,7 @@ class SteeredModel:
         """Number of tokens the model reads for a prompt."""
         return len(tokenize(prompt, self.tokenizer, 1.0, self.control_tokens).ids)
 
-    def _requests(self, prompts: Sequence[Prompt], **arguments: Any) -> list[_Request]:
+    def _requests(self, prompts: Sequence[Prompt], **arguments: Any) -> list[Request]:
         """One for the whole batch, or one for each prompt if padding would move its positions."""
         if self._batches:
             return [self._request(prompts, **arguments)]
@@ -421,10 +381,10 @@ class SteeredModel:
         overflow: Overflow = "error",
         cancelled: Cancelled | None = None,
         **arguments: Any,
-    ) -> _Request:
+    ) -> Request:
         check_arguments(arguments)
         check_new_tokens(max_new_tokens)
-        room = self._room_beside(max_new_tokens, overflow)
+        room = self._context.room_for_prompt(max_new_tokens, overflow)
         tokenized = [self._tokenize(prompt, alpha, room) for prompt in prompts]
         inputs = self._inputs(tokenized)
         width = inputs["input_ids"].shape[1]
@@ -435,43 +395,10 @@ class SteeredModel:
         if drawn:
             arguments["logits_processor"] = [*arguments.get("logits_processor", ()), *drawn]
         arguments |= inputs | {
-            "max_new_tokens": self._room(width, max_new_tokens),
+            "max_new_tokens": self._context.room_for_answer(width, max_new_tokens),
             "stopping_criteria": StoppingCriteriaList([*given, stopping, cancelled]),
         }
-        return _Request(tokenized, stopping, cancelled, arguments)
-
-    def _run(self, requests: Sequence[_Request]) -> list[Generation]:
-        return [answer for request in requests for answer in self._answers(request)]
-
-    def _answers(self, request: _Request) -> list[Generation]:
-        arguments = request.arguments
-        output = self._generate(**arguments)
-        width = arguments["input_ids"].shape[1]
-        ends = arguments.get("eos_token_id", self.model.generation_config.eos_token_id)
-        copies = len(output) // len(request.prompts)
-        return [
-            read_generation(
-                self.tokenizer,
-                request.prompts[number // copies],
-                row[width:].tolist(),
-                request.stopping,
-                ends,
-            )
-            for number, row in enumerate(output)
-        ]
-
-    def _generate(self, **arguments: Any) -> Tensor:
-        try:
-            return self.model.generate(**arguments)  # type: ignore[no-any-return]
-        except (ValueError, NotImplementedError, ImportError) as error:
-            raise PromptError(f"transformers cannot generate this way: {error}") from error
-
-    def _room_beside(self, new_tokens: int | None, overflow: Overflow) -> Room | None:
-        """The room that an answer leaves for a prompt; None when nothing is to be dropped."""
-        check_overflow(overflow)
-        if overflow == "error" or self.context_length is None:
-            return None
-        return Room.beside(new_tokens, self.context_length, DEFAULT_NEW_TOKENS)
+        return Request(tokenized, stopping, cancelled, arguments)
 
     def _tokenize(
         self, prompt: Prompt, alpha: float | None, room: Room | None = None
@@ -490,48 +417,13 @@ class SteeredModel:
             )
         return tokenized
 
+    @property
+    def _context(self) -> Context:
+        return Context(self.context_length, self.name)
+
     def _inputs(self, prompts: Sequence[TokenizedPrompt], *, left: bool = True) -> dict[str, Any]:
-        """Padded tensors of a batch, with the bias when any row is steered."""
-        width = max(len(prompt.ids) for prompt in prompts)
-        device = self.model.device
         pad = self.tokenizer.pad_token_id
-        if pad is None:
-            pad = 0  # masked, so any token will do
-
-        def padded(rows: list[list[Any]], filler: float) -> Tensor:
-            added = [[filler] * (width - len(row)) for row in rows]
-            return torch.tensor(
-                [more + row if left else row + more for more, row in zip(added, rows, strict=True)],
-                device=device,
-            )
-
-        inputs: dict[str, Any] = {
-            "input_ids": padded([prompt.ids for prompt in prompts], pad),
-            "attention_mask": padded([[1] * len(prompt.ids) for prompt in prompts], 0),
-        }
-        if self._heads and any(prompt.is_steered for prompt in prompts):
-            inputs[attention.BIAS] = padded([prompt.bias for prompt in prompts], 0.0)
-            inputs[attention.HEADS] = self._heads
-        return inputs
-
-    def _room(self, prompt_tokens: int, wanted: int | None) -> int:
-        """Number of tokens to write, after checking that they fit."""
-        self._check_fits(prompt_tokens, 1 if wanted is None else wanted)
-        if wanted is not None:
-            return wanted
-        limit = self.context_length
-        return (
-            DEFAULT_NEW_TOKENS if limit is None else min(DEFAULT_NEW_TOKENS, limit - prompt_tokens)
-        )
-
-    def _check_fits(self, prompt_tokens: int, needed: int) -> None:
-        limit = self.context_length
-        if limit is not None and prompt_tokens + needed > limit:
-            raise PromptTooLongError(
-                f"The prompt has {prompt_tokens} tokens and the answer may have {needed}, but the "
-                f"context of {self.name or 'the model'} is {limit} tokens. Shorten the prompt, "
-                "retrieve fewer documents, or lower max_new_tokens."
-            )
+        return batch_inputs(prompts, self._heads, pad=pad, device=self.model.device, left=left)
 
     def _check_fits_model(self, profile: HeadProfile | None) -> None:
         if profile is not None:

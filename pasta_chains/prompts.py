@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from transformers import PreTrainedTokenizerBase
 
 from .chat import Message, Range, RenderedChat, is_chat, render_chat
+from .context import Room
 from .control import Encoded
 from .errors import PromptError, PromptTooLongError
 from .overflow import Dropped, droppable, emphasized, fewest, guessed, without
@@ -129,33 +130,6 @@ def tokenize(
     text, encoded = _encode(prompt, tokenizer, control_tokens)
     bias = token_bias(text, encoded.offsets, alpha)
     return TokenizedPrompt(text, encoded.ids, bias, offsets=encoded.offsets)
-
-
-@dataclass(frozen=True)
-class Room:
-    """How long a prompt may be.
-
-    Attributes:
-        wanted: Most tokens that leave an answer of the length that is wanted.
-        most: Most tokens that leave an answer at all.
-    """
-
-    wanted: int
-    most: int
-
-    @classmethod
-    def beside(cls, answer: int | None, context: int, default: int) -> Room:
-        """The room that an answer leaves in a context.
-
-        Args:
-            answer: Its longest length. None asks for the default or a quarter of the context,
-                whichever is less, where plain text can be dropped for it.
-            context: Most tokens of prompt and answer together.
-            default: Longest answer where none is asked for.
-        """
-        if answer is not None:
-            return cls(context - answer, context - answer)
-        return cls(context - min(default, max(context // 4, 1)), context - 1)
 
 
 def tokenize_to_fit(

@@ -68,6 +68,7 @@ def make_steerable(model: Any) -> list[int]:
     model._validate_model_kwargs = partial(_validate_without_steering, model)
     model._get_candidate_generator = partial(_propose_without_steering, model)
     model._get_logits_processor = partial(_processors_with_sampling_last, model)
+    model.init_continuous_batching = _refuse_continuous_batching
     if _count_seen not in model._forward_pre_hooks.values():
         model.register_forward_pre_hook(_count_seen, with_kwargs=True, prepend=True)
     return layers
@@ -235,6 +236,13 @@ def _without_steering(model_kwargs: dict[str, Any]) -> dict[str, Any]:
 
 def _validate_without_steering(model: Any, model_kwargs: dict[str, Any]) -> None:
     type(model)._validate_model_kwargs(model, _without_steering(model_kwargs))
+
+
+def _refuse_continuous_batching(*_: Any, **__: Any) -> None:
+    raise UnsupportedModelError(
+        "Continuous batching takes no steering, so it would lose emphasis. Use SteeredModel.run "
+        "with a list of prompts; or load the model once more, unsteered."
+    )
 
 
 def _propose_without_steering(model: Any, *args: Any, **arguments: Any) -> Any:

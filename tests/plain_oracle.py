@@ -40,6 +40,26 @@ def logits(
     return results
 
 
+def sequences(
+    model: PreTrainedModel,
+    heads: Heads,
+    ids: Sequence[int],
+    bias: Sequence[float],
+    **arguments: Any,
+) -> list[list[int]]:
+    """What `generate` writes after one prompt, without cache.
+
+    Guidance also runs the model on what was written alone: it is shorter than the prompt, and read
+    as it is.
+    """
+    rows = torch.tensor([list(ids)])
+    with torch.no_grad(), _biased(heads, bias, model.config.num_hidden_layers):
+        written = model.generate(
+            rows, attention_mask=torch.ones_like(rows), use_cache=False, **arguments
+        )
+    return written[:, len(ids) :].tolist()
+
+
 def weights(
     model: PreTrainedModel, heads: Heads, ids: Sequence[int], bias: Sequence[float]
 ) -> list[Tensor]:
@@ -51,18 +71,23 @@ def weights(
 
 
 @contextmanager
-def _biased(heads: Heads, bias: Sequence[float]) -> Iterator[list[int]]:
-    """While it lasts, the n-th attention is that of layer n; yields the layers that had theirs."""
+def _biased(heads: Heads, bias: Sequence[float], depth: int = 10**9) -> Iterator[list[int]]:
+    """While it lasts, the n-th attention is that of layer n, modulo the depth of the model.
+
+    Yields the layers that had theirs.
+    """
     layers: list[int] = []
     softmax, attend = nn.functional.softmax, nn.functional.scaled_dot_product_attention
 
     def biased(scores: Tensor) -> Tensor:
-        layer, queries = len(layers), scores.shape[-2]
+        layer = len(layers) % depth
         layers.append(layer)
         scores = scores.clone()
-        by_head = scores.view(-1, queries, scores.shape[-1])  # of one row
-        for head in heads.get(layer, ()):
-            by_head[head, :, : len(bias)] += torch.tensor(bias, dtype=scores.dtype)
+        rows = len(scores) if scores.dim() > 3 else 1
+        by_head = scores.view(rows, -1, *scores.shape[-2:])
+        if scores.shape[-1] >= len(bias):
+            for head in heads.get(layer, ()):
+                by_head[:, head, :, : len(bias)] += torch.tensor(bias, dtype=scores.dtype)
         return scores
 
     def our_softmax(scores: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -187,7 +187,9 @@ def test_every_form_equals_the_definition(
         "sdpa", *arguments, scaling=0.3, steering_bias=bias, steering_heads={0: heads}
     )
     others = [head for head in range(4) if head not in heads]
-    assert torch.equal(found[:, :, others], plain[:, :, others])
+    if queries > 16:  # fewer are written out, those of all heads
+        assert torch.equal(found[:, :, others], plain[:, :, others])
+    assert (found - plain)[:, :, others].abs().max(initial=0) < 1e-6
     wanted = defined(
         query, key, value, hidden, torch.nn.functional.pad(bias, (0, keys - 30)), heads
     )

@@ -195,37 +195,6 @@ def test_sampling_follows_the_seed(steered: SteeredModel) -> None:
     assert len({sampled(seed) for seed in range(4)}) > 1
 
 
-@pytest.mark.parametrize("prompt", [TEXT, SECOND, CHAT], ids=["plain", "emphasized", "chat"])
-def test_a_score_is_the_sum_of_log_probabilities(steered: SteeredModel, prompt: Any) -> None:
-    answers = [" Ada Lowe", " Bo", " Marsh. The mayor of Tarn", "é"]
-    scores = steered.score(prompt, answers)
-    for answer, score in zip(answers, scores, strict=True):
-        inputs = steered.inputs(prompt)
-        total = 0.0
-        for token in steered.tokenizer(answer, add_special_tokens=False)["input_ids"]:
-            with torch.no_grad():  # the bias stays as long as the prompt: new tokens have none
-                logits = steered.model(**inputs, use_cache=False).logits[0, -1]
-            total += float(logits.log_softmax(-1)[token])
-            inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([[token]])], 1)
-            inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-        assert score == pytest.approx(total, abs=1e-4)
-        assert steered.score(prompt, [answer]) == pytest.approx([score], abs=1e-4)
-    assert steered.score(prompt, []) == []
-
-
-def test_next_token_scores_sum_to_one_and_emphasis_moves_them(steered: SteeredModel) -> None:
-    vocabulary = [steered.tokenizer.decode([token]) for token in range(360)]
-    alone = {
-        text
-        for token, text in enumerate(vocabulary)
-        if steered.tokenizer(text, add_special_tokens=False)["input_ids"] == [token]
-    }
-    total = torch.tensor(steered.score(SECOND, sorted(alone))).exp().sum()
-    assert 0 < total <= 1 + 1e-5
-    moved = abs(steered.score(SECOND, [" Bo"])[0] - steered.score(TEXT, [" Bo"])[0])
-    assert moved > 1e-3
-
-
 def test_alpha_overrides_the_profiles_and_1_is_the_unsteered_model(steered: SteeredModel) -> None:
     scores = {alpha: steered.score(SECOND, [" Bo"], alpha=alpha) for alpha in (None, 0.02, 0.5)}
     assert scores[None] == scores[0.02]
@@ -379,15 +348,7 @@ def test_a_request_that_cannot_be_served_is_refused(
             list(steered.stream(prompt, **arguments))
 
 
-def test_scores_and_inputs_of_nothing_are_refused(steered: SteeredModel) -> None:
-    with pytest.raises(PromptError, match="has no token to score"):
-        steered.score(TEXT, ["a", ""])
-    with pytest.raises(PromptError, match="continuations is one text"):
-        steered.score(TEXT, "abc")
-    with pytest.raises(PromptTooLongError):
-        steered.score(TEXT, [TEXT * 20])
-    with pytest.raises(PromptError, match="A prompt is a text or a list"):
-        steered.score([TEXT, TEXT], ["a"])  # type: ignore[list-item]  # wrong on purpose
+def test_inputs_of_nothing_are_refused(steered: SteeredModel) -> None:
     with pytest.raises(PromptError, match="list of prompts is empty"):
         steered.inputs([])
 

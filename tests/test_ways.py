@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import oracle
+import plain_oracle
 import pytest
 import tiny
 import torch
 from test_steerable import decoder
-from transformers import DynamicCache
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import PromptError, UnsupportedModelError
@@ -24,18 +26,15 @@ HEADS = {0: [1], 1: [0, 3]}
 NEW = 12
 
 MODELS = [
-    "cohere", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "gpt_oss", "llama", "mistral", "olmo2",
-    "phi3", "qwen3",
+    "cohere", "gemma2", "gemma3_text", "gpt2", "gpt_neox", "gpt_oss", "gptj", "llama", "mistral",
+    "olmo2", "phi3", "qwen3",
 ]  # fmt: skip
 
 
 def config_of(model_type: str) -> dict[str, Any]:
     """Windows shorter than the prompt, where the type has windows."""
-    return (
-        {"sliding_window": 16}
-        if model_type in ("gemma2", "gemma3_text", "gpt_oss", "mistral")
-        else {}
-    )
+    windowed = model_type in ("gemma2", "gemma3_text", "gpt_oss", "mistral")
+    return {"sliding_window": 16} if windowed else {"rotary_dim": 4} if model_type == "gptj" else {}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -58,8 +57,12 @@ def written(steered: SteeredModel, text: Any, **arguments: Any) -> list[list[int
 
 
 def wanted(steered: SteeredModel, text: SpanStr, **arguments: Any) -> list[list[int]]:
-    torch.manual_seed(1)
     ids, bias = bias_of(steered, text)
+    if steered.model.config.model_type == "gptj":  # it takes no attention function
+        plain = decoder("gptj", rotary_dim=4)
+        torch.manual_seed(1)
+        return plain_oracle.sequences(plain, HEADS, ids, bias, **arguments)
+    torch.manual_seed(1)
     return oracle.sequences(steered.model, HEADS, ids, bias, **arguments)
 
 
@@ -108,6 +111,18 @@ def test_the_ways_are_told_from_the_unsteered_model(steered: SteeredModel) -> No
     assert (found - plain).abs().max() > 1e-2
 
 
+def test_stop_strings_end_what_the_definition_writes(steered: SteeredModel) -> None:
+    decode = steered.tokenizer.decode
+    whole = decode(wanted(steered, PROMPT, **EXACT)[0])
+    word = whole[3:6]
+    before = whole[: whole.index(word)]
+    (found,) = steered.run(PROMPT, stop=[word], **EXACT)
+    assert (found.text, found.finish_reason) == (before, "stop")
+    assert "".join(steered.stream(PROMPT, stop=[word], **EXACT)) == before
+    (own,) = written(steered, PROMPT, stop_strings=[word], tokenizer=steered.tokenizer, **EXACT)
+    assert decode(own) == decode(wanted(steered, PROMPT, **EXACT)[0][: len(own)])
+
+
 def test_a_given_prefix_cache_writes_what_the_definition_does(steered: SteeredModel) -> None:
     inputs = steered.inputs(PROMPT)
     cache = DynamicCache(config=steered.model.config)
@@ -146,6 +161,32 @@ def test_compiled_in_one_graph_it_computes_the_same(steered: SteeredModel) -> No
     assert (found - expected)[there].abs().max() < 1e-5 * max(1, expected.abs().max())
 
 
+# The compiler calls a part of torch in a way that torch has come to advise against.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_compiled_to_machine_code_it_computes_the_same() -> None:
+    steered = SteeredModel(tiny.llama(), tiny.tokenizer(), HeadProfile(HEADS, alpha=0.02))
+    inputs = steered.inputs([SHORT, PROMPT])
+    torch._dynamo.reset()
+    compiled = torch.compile(steered.model, fullgraph=True)
+    with torch.no_grad():
+        found = compiled(**inputs, use_cache=False).logits
+        expected = steered.model(**inputs, use_cache=False).logits
+    there = inputs["attention_mask"].bool()
+    assert (found - expected)[there].abs().max() < 1e-5 * max(1, expected.abs().max())
+
+
+@pytest.mark.parametrize("kind", ["offloaded", "offloaded_static"])
+def test_offloaded_caches_write_the_same_or_are_refused_without_a_gpu(
+    steered: SteeredModel, kind: str
+) -> None:
+    arguments = {"cache_implementation": kind, "use_cache": True}
+    if torch.cuda.is_available():
+        assert written(steered, PROMPT, **EXACT, **arguments) == wanted(steered, PROMPT, **EXACT)
+        return
+    with pytest.raises(PromptError, match=r"transformers cannot generate this way: .*CUDA"):
+        steered.generate(PROMPT, max_new_tokens=2, **arguments)
+
+
 def test_a_quantized_cache_that_is_not_installed_is_refused(steered: SteeredModel) -> None:
     with pytest.raises(PromptError, match="transformers cannot generate this way"):
         steered.generate(PROMPT, cache_implementation="quantized", max_new_tokens=2)
@@ -153,8 +194,10 @@ def test_a_quantized_cache_that_is_not_installed_is_refused(steered: SteeredMode
 
 def test_continuous_batching_is_refused(steered: SteeredModel) -> None:
     """It takes no steering, so it must not run."""
-    with pytest.raises((ValueError, TypeError, RuntimeError, NotImplementedError)):
-        steered.model.generate_batch([steered.inputs(PROMPT)["input_ids"][0].tolist()])
+    inputs = steered.inputs(PROMPT)
+    (ids,) = inputs.pop("input_ids").tolist()
+    with pytest.raises(UnsupportedModelError, match="Continuous batching takes no steering"):
+        steered.model.generate_batch([ids], **inputs)
 
 
 def test_a_model_dispatched_by_a_device_map_is_steered_alike(tmp_path: Path) -> None:
@@ -171,21 +214,28 @@ def test_a_model_dispatched_by_a_device_map_is_steered_alike(tmp_path: Path) -> 
         assert steered.generate(PROMPT, max_new_tokens=8) == expected
 
 
-# transformers calls a part of torch in a way that torch has come to advise against.
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_kernel_that_computes_no_numbers_is_refused() -> None:
-    """On CPUs transformers' flex attention does so at short lengths, with nothing steered."""
+    """Transformers' flex attention is one at times, on CPUs, at short lengths."""
+
+    def broken(module: Any, query: Any, *_: Any, **kwargs: Any) -> tuple[Any, None]:
+        return query.transpose(1, 2) * float("nan"), None
+
+    AttentionInterface.register("broken", broken)
+    AttentionMaskInterface.register("broken", ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
     model = decoder("llama", head_dim=16)
+    model.set_attn_implementation("broken")
+    with pytest.raises(UnsupportedModelError, match=r"not numbers.*broken.*attn_implementation"):
+        SteeredModel(model, tiny.tokenizer(), HeadProfile(HEADS, alpha=0.02))
+    assert model.config._attn_implementation == "broken"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="flex attention fails on CPUs unsteered")
+def test_flex_attention_equals_the_definition() -> None:
+    model = decoder("llama", head_dim=16).cuda()
     model.set_attn_implementation("flex_attention")
-    with torch.no_grad():
-        broken = model(torch.arange(1, 9)[None]).logits.isnan().any()
-    if broken:
-        with pytest.raises(UnsupportedModelError, match=r"not numbers.*attn_implementation"):
-            SteeredModel(model, tiny.tokenizer(), HeadProfile(HEADS, alpha=0.02))
-        return
     flex = SteeredModel(model, tiny.tokenizer(), HeadProfile(HEADS, alpha=0.02))
     with torch.no_grad():
         found = flex.model(**flex.inputs(PROMPT)).logits[0]
     ids, bias = bias_of(flex, PROMPT)
     (expected,) = oracle.logits(flex.model, HEADS, [ids], [bias])
-    assert (found - expected).abs().max() < 1e-5 * max(1, expected.abs().max())
+    assert (found - expected).abs().max() < 1e-3 * expected.abs().max()

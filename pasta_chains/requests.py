@@ -1,0 +1,66 @@
+"""One call to a model: what it asks for, and how it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from .errors import PromptError
+from .generation import Generation, read_generation
+from .prompts import TokenizedPrompt
+from .streaming import Cancelled, StopStrings
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one call asks for.
+
+    Attributes:
+        prompts: As the model reads them.
+        stopping: What ends an answer.
+        cancelled: Ends all of them.
+        arguments: All of transformers' `generate`.
+    """
+
+    prompts: list[TokenizedPrompt]
+    stopping: StopStrings
+    cancelled: Cancelled
+    arguments: dict[str, Any]
+
+
+def generate(model: Any, arguments: dict[str, Any]) -> Tensor:
+    """Call transformers' `generate`.
+
+    Raises:
+        PromptError: It refuses the arguments.
+    """
+    try:
+        return model.generate(**arguments)  # type: ignore[no-any-return]
+    except (ValueError, NotImplementedError, ImportError, AssertionError) as error:
+        raise PromptError(f"transformers cannot generate this way: {error}") from error
+
+
+def answer(
+    model: Any, tokenizer: PreTrainedTokenizerBase, requests: Sequence[Request]
+) -> list[Generation]:
+    """Run requests one after the other, and tell how each of their prompts was answered.
+
+    Raises:
+        PromptError: transformers refuses the arguments.
+    """
+    answers = []
+    for request in requests:
+        arguments = request.arguments
+        output = generate(model, arguments)
+        width = arguments["input_ids"].shape[1]
+        ends = arguments.get("eos_token_id", model.generation_config.eos_token_id)
+        copies = len(output) // len(request.prompts)
+        for number, row in enumerate(output):
+            prompt = request.prompts[number // copies]
+            new = row[width:].tolist()
+            answers.append(read_generation(tokenizer, prompt, new, request.stopping, ends))
+    return answers
