@@ -24,7 +24,7 @@ Times = dict[str, dict[int, tuple[float, float]]]
 """For each variant, for each round: seconds until the first token, and until the last."""
 
 # Rounds of those that are not judged: enough to see where they stand.
-_ROUNDS_OF_OTHERS = 2
+_ROUNDS_OF_OTHERS = 1
 _STATUS = Path("/proc/self/status")
 
 
