@@ -7,11 +7,13 @@ share one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, overload
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
 
 from .context import Context, Room
 from .errors import ProfileError, PromptError, UnsupportedModelError
@@ -22,7 +24,7 @@ from .loading import load_pretrained
 from .overflow import Overflow
 from .profile import FILE_NAME, HeadProfile
 from .prompts import Prompt, TokenizedPrompt, as_list, tokenize, tokenize_to_fit
-from .requests import Request, answer, generate
+from .requests import Request, answer
 from .scoring import continuation_ids, continued, log_probabilities
 from .shares import AttentionShares
 from .steerable import heads_on_this_rank, make_steerable, reads_past_padding
@@ -166,6 +168,7 @@ class SteeredModel:
         max_new_tokens: int | None = None,
         stop: str | Sequence[str] = (),
         alpha: float | None = None,
+        profile: HeadProfile | str | Path | None = None,
         seed: int | None = None,
         overflow: Overflow = "error",
         **generation_arguments: Any,
@@ -177,6 +180,7 @@ class SteeredModel:
             max_new_tokens: Longest answer; by default 256 or what the context leaves.
             stop: Texts that end an answer, or one.
             alpha: Instead of the profile's, for spans that have none of their own.
+            profile: The heads to steer in this call, or a file with them; None is the model's.
             overflow: What to do when a prompt and its answer do not fit the context: "error", or
                 "keep-emphasis" to drop plain text from the prompt, oldest first.
             seed: Of sampling (`do_sample=True`). A prompt's answer then depends on nothing else:
@@ -189,7 +193,7 @@ class SteeredModel:
         Raises:
             PromptError: A prompt is malformed, or transformers refuses the arguments.
             EmphasisError: A span covers no token, or alpha is out of range.
-            ProfileError: A prompt has emphasis and the model has no profile.
+            ProfileError: A prompt has emphasis without a profile, or the profile does not fit.
             PromptTooLongError: A prompt and its answer do not fit the context.
         """
         prompts, _ = as_list(prompts)
@@ -199,6 +203,7 @@ class SteeredModel:
             "max_new_tokens": max_new_tokens,
             "stop": stop,
             "alpha": alpha,
+            "profile": profile,
             "seed": seed,
             "overflow": overflow,
         }
@@ -250,14 +255,20 @@ class SteeredModel:
         for name in ("num_beams", "num_return_sequences"):
             if request.arguments.get(name, 1) != 1:
                 raise PromptError(f"{name} cannot be streamed: there is one text only. Use run.")
+        ended: list[Generation] = []
+
+        def write(streamer: BaseStreamer) -> None:
+            streamed = replace(request, arguments=request.arguments | {"streamer": streamer})
+            ended.extend(answer(self.model, self.tokenizer, [streamed]))
+
         pieces = stream_text(
-            lambda streamer: generate(self.model, request.arguments | {"streamer": streamer}),
+            write,
             self.tokenizer,
             request.cancelled,
         )
         cut = cut_at_stop(pieces, request.stopping.stop)
         (read,) = request.prompts
-        return TextStream(cut, request.cancelled, read.dropped, read.dropped_tokens)
+        return TextStream(cut, request.cancelled, ended, read.dropped, read.dropped_tokens)
 
     def astream(self, prompt: Prompt, **arguments: Any) -> AsyncGenerator[str, None]:
         """`stream` for asyncio. Cancelling or closing it stops the model.
@@ -277,6 +288,7 @@ class SteeredModel:
         continuations: Sequence[str],
         *,
         alpha: float | None = None,
+        profile: HeadProfile | str | Path | None = None,
         overflow: Overflow = "error",
     ) -> list[float]:
         """Log-probability of each continuation after the prompt, in nats.
@@ -286,6 +298,7 @@ class SteeredModel:
             continuations: Texts, tokenized apart from the prompt: include a leading space where
                 the tokenizer's words begin with one.
             alpha: Instead of the profile's.
+            profile: As for `run`.
             overflow: As for `run`; the longest continuation is the answer.
 
         Raises:
@@ -294,10 +307,11 @@ class SteeredModel:
         """
         answers = continuation_ids(self.tokenizer, continuations)
         room = self._context.room_for_prompt(max(map(len, answers), default=0), overflow)
-        tokenized = self._tokenize(prompt, alpha, room)
+        chosen, heads = self._steering(profile)
+        tokenized = self._tokenize(prompt, alpha, chosen, room)
         if not answers:
             return []
-        inputs = self._inputs(continued(tokenized, answers), left=False)
+        inputs = self._inputs(continued(tokenized, answers), heads, left=False)
         self._context.check_fits(inputs["input_ids"].shape[1], 0)
         return log_probabilities(self.model, inputs, len(tokenized.ids), answers)
 
@@ -324,18 +338,22 @@ class SteeredModel:
         check_new_tokens(max_new_tokens)
         profiled = self._profile is not None
         if profiled:
-            tokenized = self._tokenize(prompt, alpha)
+            tokenized = self._tokenize(prompt, alpha, self._profile)
         else:
             alpha = 1.0 if alpha is None else alpha
             tokenized = tokenize(prompt, self.tokenizer, alpha, self.control_tokens)
-        inputs = self._inputs([tokenized])
+        inputs = self._inputs([tokenized], self._heads)
         room = self._context.room_for_answer(len(tokenized.ids), max_new_tokens)
         return measure_shares(
             self.model, self.tokenizer, tokenized, inputs, room, profiled=profiled
         )
 
     def inputs(
-        self, prompt: Prompt | Sequence[Prompt], *, alpha: float | None = None
+        self,
+        prompt: Prompt | Sequence[Prompt],
+        *,
+        alpha: float | None = None,
+        profile: HeadProfile | str | Path | None = None,
     ) -> dict[str, Any]:
         """What `self.model.generate` or `self.model` takes for a prompt or a batch.
 
@@ -357,7 +375,8 @@ class SteeredModel:
                 f"{type(self.model).__name__} counts positions from the padding on, so its prompts "
                 "cannot be put in one batch. Pass one at a time; run and generate do so."
             )
-        return self._inputs([self._tokenize(one, alpha) for one in prompts])
+        chosen, heads = self._steering(profile)
+        return self._inputs([self._tokenize(one, alpha, chosen) for one in prompts], heads)
 
     def count_tokens(self, prompt: Prompt) -> int:
         """Number of tokens the model reads for a prompt."""
@@ -377,6 +396,7 @@ class SteeredModel:
         max_new_tokens: int | None = None,
         stop: str | Sequence[str] = (),
         alpha: float | None = None,
+        profile: HeadProfile | str | Path | None = None,
         seed: int | None = None,
         overflow: Overflow = "error",
         cancelled: Cancelled | None = None,
@@ -385,8 +405,9 @@ class SteeredModel:
         check_arguments(arguments)
         check_new_tokens(max_new_tokens)
         room = self._context.room_for_prompt(max_new_tokens, overflow)
-        tokenized = [self._tokenize(prompt, alpha, room) for prompt in prompts]
-        inputs = self._inputs(tokenized)
+        chosen, heads = self._steering(profile)
+        tokenized = [self._tokenize(prompt, alpha, chosen, room) for prompt in prompts]
+        inputs = self._inputs(tokenized, heads)
         width = inputs["input_ids"].shape[1]
         stopping = StopStrings(self.tokenizer, checked_stop(stop), width)
         cancelled = cancelled or Cancelled()
@@ -400,16 +421,30 @@ class SteeredModel:
         }
         return Request(tokenized, stopping, cancelled, arguments)
 
+    def _steering(
+        self, profile: HeadProfile | str | Path | None
+    ) -> tuple[HeadProfile | None, Mapping[int, tuple[int, ...]]]:
+        """The profile of one call, and its heads for every layer."""
+        if profile is None:
+            return self._profile, self._heads
+        if isinstance(profile, str | Path):
+            profile = HeadProfile.load(profile)
+        return profile, self._heads_by_layer(profile)
+
     def _tokenize(
-        self, prompt: Prompt, alpha: float | None, room: Room | None = None
+        self,
+        prompt: Prompt,
+        alpha: float | None,
+        profile: HeadProfile | None,
+        room: Room | None = None,
     ) -> TokenizedPrompt:
         if alpha is None:
-            alpha = self._profile.alpha if self._profile else 1.0
+            alpha = profile.alpha if profile else 1.0
         if room is None:
             tokenized = tokenize(prompt, self.tokenizer, alpha, self.control_tokens)
         else:
             tokenized = tokenize_to_fit(prompt, self.tokenizer, alpha, room, self.control_tokens)
-        if tokenized.text.spans and self._profile is None:
+        if tokenized.text.spans and profile is None:
             raise ProfileError(
                 f"The prompt emphasizes text, but {self.name or 'the model'} has no head profile, "
                 "so nothing would be steered. Pass profile=… when loading it; "
@@ -421,9 +456,15 @@ class SteeredModel:
     def _context(self) -> Context:
         return Context(self.context_length, self.name)
 
-    def _inputs(self, prompts: Sequence[TokenizedPrompt], *, left: bool = True) -> dict[str, Any]:
+    def _inputs(
+        self,
+        prompts: Sequence[TokenizedPrompt],
+        heads: Mapping[int, tuple[int, ...]],
+        *,
+        left: bool = True,
+    ) -> dict[str, Any]:
         pad = self.tokenizer.pad_token_id
-        return batch_inputs(prompts, self._heads, pad=pad, device=self.model.device, left=left)
+        return batch_inputs(prompts, heads, pad=pad, device=self.model.device, left=left)
 
     def _check_fits_model(self, profile: HeadProfile | None) -> None:
         if profile is not None:

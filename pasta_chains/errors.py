@@ -24,6 +24,10 @@ class PromptTooLongError(PastaError, ValueError):
     """The prompt and its answer do not fit the model's context."""
 
 
+class AnswerTimeoutError(PastaError, TimeoutError):
+    """An answer took longer than it may."""
+
+
 class DocumentError(PastaError):
     """A folder or file of documents is missing, unreadable or not UTF-8."""
 

@@ -8,13 +8,17 @@ from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import closing
 from queue import Queue
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from transformers import PreTrainedTokenizerBase, StoppingCriteria
 from transformers.generation.streamers import BaseStreamer
 
+from .errors import PromptError
 from .overflow import Dropped
+
+if TYPE_CHECKING:
+    from .generation import Generation
 
 Result = TypeVar("Result")
 
@@ -113,11 +117,13 @@ class TextStream(Generator[str, None, None]):
         self,
         pieces: Generator[str, None, None],
         cancelled: Cancelled,
+        ended: Sequence[Generation] = (),
         dropped: tuple[Dropped, ...] = (),
         dropped_tokens: int = 0,
     ) -> None:
         self._pieces = pieces
         self._cancelled = cancelled
+        self._ended = ended
         self.dropped = dropped
         self.dropped_tokens = dropped_tokens
 
@@ -128,6 +134,17 @@ class TextStream(Generator[str, None, None]):
     def throw(self, error: Any, value: Any = None, traceback: Any = None, /) -> str:
         """Raise an error where the stream is; it ends the generation."""
         return self._pieces.throw(error if value is None else value)
+
+    @property
+    def generation(self) -> Generation:
+        """The whole answer and how it ended, once the stream has.
+
+        Raises:
+            PromptError: It has not ended yet.
+        """
+        if not self._ended:
+            raise PromptError("The stream has not ended, so how it ends is not known yet.")
+        return self._ended[0]
 
     def cancel(self) -> None:
         """Stop the model soon, from any thread; the text then ends."""

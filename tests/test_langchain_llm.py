@@ -1,4 +1,4 @@
-"""LangChain: emphasis reaches the model through every way of calling a chain."""
+"""`PastaLLM`: emphasis reaches the model through every way of calling a chain."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from typing import Any
 
 import pytest
 import tiny
-from jinja2 import TemplateNotFound, TemplateSyntaxError
 from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
-from langchain_core.load import Serializable, dumps, loads
 from langchain_core.messages import get_buffer_string
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompt_values import ChatPromptValue
@@ -21,7 +19,12 @@ from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel,
 
 from pasta_chains import HeadProfile, Span, SpanStr, SteeredModel, emphasize
 from pasta_chains.errors import EmphasisDroppedWarning, ProfileError, PromptError
-from pasta_chains.langchain import EmphasisPromptTemplate, EmphasisPromptValue, PastaLLM
+from pasta_chains.langchain import (
+    ChatPasta,
+    EmphasisPromptTemplate,
+    EmphasisPromptValue,
+    PastaLLM,
+)
 
 SOURCE = "The mayor of Tarn is <% emphasize %>{{ a }}<% endemphasize %>. Or {{ b }}. Answer:"
 INPUTS = [{"a": "Ada Lowe", "b": "Bo Marsh"}, {"a": "Bo", "b": emphasize("Ada Lowe", 0.1)}]
@@ -176,7 +179,7 @@ def test_messages_that_would_lose_their_emphasis_are_refused(llm: PastaLLM, prom
         ways.append(lambda: llm.generate_prompt([prompt]))
         ways.append(lambda: asyncio.run(llm.agenerate_prompt([prompt])))
     for way in ways:
-        with pytest.raises(PromptError, match="Pass an EmphasisPromptValue or a SpanStr"):
+        with pytest.raises(PromptError, match="Use ChatPasta, or pass an EmphasisPromptValue"):
             way()
 
 
@@ -244,94 +247,58 @@ def test_the_cache_never_answers_a_prompt_with_other_emphasis(
         prompt = EmphasisPromptValue.from_text(SpanStr(text))
         found = asyncio.run(llm.ainvoke(prompt)) if is_async else llm.invoke(prompt)
         assert found == model.generate(text, max_new_tokens=6)
-    assert len(cache._cache) == 1, "the plain prompt is cached, the emphasized one is not"
+    assert len(cache._cache) == 2
 
 
-def test_the_cache_answers_a_plain_prompt_and_not_one_with_arguments_of_its_own(
+def test_the_cache_keeps_answers_by_the_arguments_of_the_call(
     llm: PastaLLM, model: SteeredModel, cache: InMemoryCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = llm.invoke(PLAIN)
-    assert llm.invoke(PLAIN, max_new_tokens=2) == model.generate(PLAIN, max_new_tokens=2) != whole
-    assert llm.bind(max_new_tokens=3).invoke(PLAIN) == model.generate(PLAIN, max_new_tokens=3)
-    assert llm.invoke(PLAIN, stop=[whole[1]]) == whole[: whole.index(whole[1])]
-    shorter = PastaLLM(model=model, max_new_tokens=1)
-    assert shorter.invoke(PLAIN) == model.generate(PLAIN, max_new_tokens=1)
+    def calls() -> list[str]:
+        shorter = PastaLLM(model=model, max_new_tokens=1)
+        return [
+            llm.invoke(PLAIN),
+            llm.invoke(MARKED),
+            llm.invoke(PLAIN, max_new_tokens=2),
+            llm.bind(max_new_tokens=3).invoke(PLAIN),
+            llm.invoke(MARKED, alpha=0.5),
+            shorter.invoke(PLAIN),
+            *llm.batch([PLAIN, MARKED], config={"tags": ["t"], "metadata": {"m": 1}}),
+        ]
+
+    first = calls()
+    assert first == [
+        model.generate(PLAIN, max_new_tokens=6),
+        model.generate(MARKED, max_new_tokens=6),
+        model.generate(PLAIN, max_new_tokens=2),
+        model.generate(PLAIN, max_new_tokens=3),
+        model.generate(MARKED, max_new_tokens=6, alpha=0.5),
+        model.generate(PLAIN, max_new_tokens=1),
+        *first[:2],
+    ]
+    assert llm.invoke(PLAIN, stop=[first[0][1]]) == first[0][: first[0].index(first[0][1])]
     monkeypatch.setattr(model, "run", lambda *_, **__: pytest.fail("not from the cache"))
-    assert llm.invoke(PLAIN) == whole
-    assert llm.invoke(PLAIN, config={"tags": ["t"], "metadata": {"m": 1}}) == whole
+    assert calls() == first
 
 
-# Templates
-
-
-def test_variables_are_inferred_and_partial_ones_filled_in() -> None:
-    source = (
-        "{% set c = 1 %}{{ range(2) | length }}{{ b }}{% for a in d %}{{ a }}{{ c }}{% endfor %}"
-    )
-    assert EmphasisPromptTemplate.from_template(source).input_variables == ["b", "d"]
-    prompt = EmphasisPromptTemplate.from_template(SOURCE, partial_variables={"a": "Ada Lowe"})
-    assert prompt.input_variables == ["b"]
-    late = EmphasisPromptTemplate.from_template(SOURCE).partial(b=lambda: "Bo Marsh")
-    assert late.input_variables == ["a"]
-    for found in (prompt.format(b="Bo Marsh"), late.format(a="Ada Lowe")):
-        assert (found, found.spans) == (PLAIN, MARKED.spans)
-    marked = EmphasisPromptTemplate.from_template("{{ a }}{{ b }}").partial(a=emphasize("x"))
-    assert marked.format(b="y").spans == (Span(0, 1),)
-
-
-def test_a_missing_variable_and_a_wrong_template_are_errors() -> None:
-    prompt = EmphasisPromptTemplate.from_template(SOURCE)
-    with pytest.raises(KeyError, match=r"missing variables \{'b'\}"):
-        prompt.invoke({"a": "x"})
-    with pytest.raises(TemplateSyntaxError):
-        EmphasisPromptTemplate.from_template("<% emphasize %>x")
-    with pytest.raises(TemplateNotFound):
-        EmphasisPromptTemplate.from_file("no/such.jinja")
-    with pytest.raises(ValueError, match="template"):
-        EmphasisPromptTemplate(template=3)  # type: ignore[arg-type]  # wrong on purpose
-
-
-def test_templates_come_from_a_file_or_are_shipped(tmp_path: Path) -> None:
-    (tmp_path / "own.jinja").write_text(SOURCE, encoding="utf-8")
-    for path in (tmp_path / "own.jinja", str(tmp_path / "own.jinja")):
-        assert EmphasisPromptTemplate.from_file(path).format(**INPUTS[0]).spans == MARKED.spans
-    shipped = EmphasisPromptTemplate.from_file("rag/qa.jinja")
-    assert shipped.input_variables == ["documents", "question"]
-    documents = [{"text": "Ada.", "trusted": True}, {"text": "Bo."}]
-    text = shipped.format(documents=documents, question="Who?")
-    assert text.emphasized() == ("Ada.",)
-    assert text.endswith("[1] Ada.\n\n[2] Bo.\n\nQuestion: Who?\nAnswer:")
-
-
-def test_the_prompt_value_is_text_messages_and_json() -> None:
-    spans = [Span(0, 3, 0.1, "n"), Span(4, 9, deemphasized=True)]
-    value = EmphasisPromptValue.from_text(SpanStr(PLAIN, spans))
-    assert value.to_string() == PLAIN
-    assert value.to_string().spans == tuple(spans)
-    again = EmphasisPromptValue.model_validate_json(value.model_dump_json())
-    assert again.to_string().spans == tuple(spans)
-    (message,) = value.to_messages()
-    (block,) = message.content
-    assert message.type == "human"
-    assert isinstance(block, dict)
-    assert block["text"] == PLAIN
-    assert SpanStr(block["text"], [Span(*m) for m in block["extras"]["emphasis"]]).spans == tuple(
-        spans
-    )
-    assert EmphasisPromptValue(text="a").to_messages()[0].content == "a"
-
-
+# LangChain has no other cache on disk, though it is no longer worked on.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
 @pytest.mark.filterwarnings("ignore:.*in beta")
-@pytest.mark.parametrize(
-    "saved",
-    [EmphasisPromptTemplate.from_template(SOURCE), EmphasisPromptValue.from_text(MARKED)],
-    ids=["template", "value"],
-)
-def test_langchain_saves_and_loads_it(saved: Serializable) -> None:
-    assert saved.lc_id() == ["pasta_chains", "langchain", type(saved).__name__]
-    loaded = loads(dumps(saved), allowed_objects=[type(saved)], valid_namespaces=["pasta_chains"])
-    assert loaded == saved
-    assert type(loaded) is type(saved)
+def test_a_cache_on_disk_knows_emphasis(model: SteeredModel, tmp_path: Path) -> None:
+    from langchain_community.cache import SQLiteCache
+
+    def calls() -> list[Any]:
+        fields: Any = {"model": model, "max_new_tokens": 6}
+        fields["cache"] = SQLiteCache(str(tmp_path / "answers.db"))
+        llm, chat = PastaLLM(**fields), ChatPasta(**fields)
+        chatted = [chat.invoke(text).content for text in (PLAIN, MARKED)]
+        return [llm.invoke(PLAIN), llm.invoke(MARKED), *chatted]
+
+    first = calls()
+    assert first[:2] == model.generate([PLAIN, MARKED], max_new_tokens=6)
+    assert len(set(first)) == 4
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "run", lambda *_, **__: pytest.fail("not from the cache"))
+        assert calls() == first
 
 
 def test_its_identity_tells_what_the_answer_depends_on(model: SteeredModel) -> None:

@@ -1,0 +1,268 @@
+"""A chat model for LangChain that reads emphasis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.prompt_values import PromptValue
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import get_config_list, get_executor_for_config
+from langchain_core.tools import BaseTool
+from pydantic import PrivateAttr
+
+from ..generation import Generation
+from ..spans import SpanStr
+from .batch import Batch, Seat
+from .content import chat_messages, emphasized_content
+from .options import PastaFields
+from .prompts import EmphasisPromptValue
+
+
+class ChatPasta(PastaFields, BaseChatModel):
+    """A chat model that reads emphasis, through the model's own chat template.
+
+        chat = ChatPasta(model=SteeredModel.from_pretrained(name, profile="heads.json"))
+        chat.invoke([("system", "Be brief."), HumanMessage(emphasized_content(text))])
+
+    `batch` and `abatch` answer all prompts in one batch of the model.
+
+    Attributes:
+        streaming: Let `invoke` stream, too, for callbacks that want each token.
+
+    Raises:
+        PromptError: A message has content other than text, or the chat template refuses it.
+        PastaError: As `SteeredModel.run` does.
+    """
+
+    streaming: bool = False
+    _seat: Seat | None = PrivateAttr(default=None)
+
+    @property
+    def _llm_type(self) -> str:
+        return "pasta-chat"
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        """What traces call the model and its arguments."""
+        return LangSmithParams(
+            ls_provider="pasta_chains",
+            ls_model_name=str(kwargs.get("model", self.model.name)),
+            ls_model_type="chat",
+            ls_temperature=kwargs.get("temperature", self.temperature),
+            ls_max_tokens=kwargs.get(
+                "max_tokens", kwargs.get("max_new_tokens", self.max_new_tokens)
+            ),
+            ls_stop=stop or self.stop,
+        )
+
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        """Keep the emphasis of texts that LangChain would copy as plain ones."""
+        if isinstance(model_input, SpanStr):
+            return EmphasisPromptValue.from_text(model_input)
+        if isinstance(model_input, Sequence) and not isinstance(model_input, str):
+            model_input = [_with_blocks(message) for message in model_input]
+        return super()._convert_input(model_input)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        call, prompt = self._call(stop, kwargs), chat_messages(messages)
+        if self._seat is not None:
+            return self._result(self._seat.ask(prompt, call).result())
+        return self._result(call.run([prompt]))
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        call, prompt = self._call(stop, kwargs), chat_messages(messages)
+        if self._seat is None:
+            return self._result(await call.arun([prompt]))
+        try:
+            asked = await asyncio.to_thread(self._seat.ask, prompt, call)
+            return self._result(await asyncio.wrap_future(asked))
+        except asyncio.CancelledError:
+            self._seat.give_up()
+            raise
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        call = self._call(stop, kwargs)
+        stream = call.stream(chat_messages(messages))
+        for piece in call.pieces(stream):
+            yield _chunk(piece)
+        yield self._last_chunk(stream.generation)
+
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        call = self._call(stop, kwargs)
+        stream = call.stream(chat_messages(messages))
+        async for piece in call.apieces(stream):
+            yield _chunk(piece)
+        yield self._last_chunk(stream.generation)
+
+    def _result(self, answers: Sequence[Generation]) -> ChatResult:
+        return ChatResult(
+            generations=[
+                ChatGeneration(
+                    message=AIMessage(
+                        answer.text,
+                        usage_metadata=_usage(answer),
+                        response_metadata=self._metadata(answer),
+                    )
+                )
+                for answer in answers
+            ]
+        )
+
+    def _last_chunk(self, answer: Generation) -> ChatGenerationChunk:
+        return ChatGenerationChunk(
+            message=AIMessageChunk(
+                content="",
+                usage_metadata=_usage(answer),
+                response_metadata=self._metadata(answer),
+                chunk_position="last",
+            )
+        )
+
+    def _metadata(self, answer: Generation) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "model_name": self.model.name,
+            "model_provider": "pasta_chains",
+            "finish_reason": answer.finish_reason,
+        }
+        if answer.dropped:
+            told["dropped_tokens"] = answer.dropped_tokens
+        return told
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """Token ids of a text, by the model's own tokenizer."""
+        ids: list[int] = self.model.tokenizer(SpanStr(text).text)["input_ids"]
+        return ids
+
+    def get_num_tokens_from_messages(
+        self,
+        messages: list[BaseMessage],
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
+    ) -> int:
+        """Number of tokens that the model reads for messages, its chat template included."""
+        return self.model.count_tokens(chat_messages(messages))
+
+    # One batch of the model
+
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Answer several prompts in one batch, or in batches of `max_concurrency`."""
+        configs = get_config_list(config, len(inputs))
+        found: list[Any] = []
+        for start, size in _parts(len(inputs), configs):
+            part = slice(start, start + size)
+            batch = Batch(size)
+
+            def one(given: LanguageModelInput, own: RunnableConfig, batch: Batch = batch) -> Any:
+                seat = Seat(batch)
+                try:
+                    return self._at(seat).invoke(given, own, **kwargs)
+                except Exception as error:
+                    if not return_exceptions:
+                        raise
+                    return error
+                finally:
+                    seat.leave()
+
+            at_once: RunnableConfig = {**configs[start], "max_concurrency": size}
+            with get_executor_for_config(at_once) as executor:
+                found += executor.map(one, inputs[part], configs[part])
+        return found
+
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Answer several prompts in one batch, or in batches of `max_concurrency`."""
+        configs = get_config_list(config, len(inputs))
+        found: list[Any] = []
+        for start, size in _parts(len(inputs), configs):
+            part = slice(start, start + size)
+            batch = Batch(size)
+
+            async def one(
+                given: LanguageModelInput, own: RunnableConfig, batch: Batch = batch
+            ) -> Any:
+                seat = Seat(batch)
+                try:
+                    return await self._at(seat).ainvoke(given, own, **kwargs)
+                finally:
+                    await asyncio.to_thread(seat.leave)
+
+            found += await asyncio.gather(
+                *map(one, inputs[part], configs[part]), return_exceptions=return_exceptions
+            )
+        return found
+
+    def _at(self, seat: Seat) -> ChatPasta:
+        seated = self.model_copy()
+        seated._seat = seat
+        return seated
+
+
+def _parts(count: int, configs: Sequence[RunnableConfig]) -> Iterator[tuple[int, int]]:
+    size = (configs[0].get("max_concurrency") if configs else None) or count
+    for start in range(0, count, size or 1):
+        yield start, min(size, count - start)
+
+
+def _with_blocks(message: Any) -> Any:
+    """A message in one of LangChain's short forms, its emphasis in a block."""
+    if isinstance(message, SpanStr):
+        return ("human", emphasized_content(message))
+    if isinstance(message, tuple) and len(message) == 2 and isinstance(message[1], SpanStr):
+        return (message[0], emphasized_content(message[1]))
+    if isinstance(message, dict) and isinstance(message.get("content"), SpanStr):
+        return {**message, "content": emphasized_content(message["content"])}
+    return message
+
+
+def _chunk(piece: str) -> ChatGenerationChunk:
+    return ChatGenerationChunk(message=AIMessageChunk(content=piece))
+
+
+def _usage(answer: Generation) -> UsageMetadata:
+    return UsageMetadata(
+        input_tokens=answer.prompt_tokens,
+        output_tokens=answer.new_tokens,
+        total_tokens=answer.prompt_tokens + answer.new_tokens,
+    )
