@@ -1,18 +1,15 @@
-"""The steering arithmetic, as attention functions that transformers can call.
+"""Steered attention, as functions that transformers can call in place of its own.
 
-PASTA (Zhang et al., arXiv 2311.02262, section 3.1) scales the attention of a head to everything
-outside the emphasis by alpha and renormalizes. With logits `s` that is `softmax(s + b) v`, where
-`b` is log(alpha) outside the emphasis. There are three ways to compute it here, each exact:
+Each runs on the kernel that a model was loaded with, and chooses the form of the arithmetic:
 
-- Many queries on a fused kernel (prefill on sdpa, flash or flex attention): the bias rides in one
-  more channel of the head, `q' = [q, 1]` and `k' = [k, b/scale]`, since `scale q'·k' = s + b`. The
-  kernel needs no mask of its own, and no attention matrix exists. Padding rides there too, so a
-  padded batch of steered heads runs on the causal kernel, where the plain ones need a mask.
+- Many queries on a fused kernel (prefill on sdpa, flash or flex attention): the wider heads, since
+  the kernel then needs no mask of its own. Padding rides there too, so a padded batch of steered
+  heads runs on the causal kernel, where the plain ones need a mask.
 - Few queries (decoding): the logits are so few that they are written out. No key is copied into
   a wider one, and the sum is taken in float32. A model in float32 has those of all its heads
   written out, which takes less time than choosing keys for the steered ones.
 - A model whose own kernel is eager (soft-capped logits, attention sinks): the bias is added to its
-  mask, head by head. Such a model writes its logits out anyway.
+  mask. Such a model writes its logits out anyway.
 
 Only the steered heads pay. The others come from the model's own kernel, but where all logits are
 written out.
@@ -24,7 +21,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,6 +31,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, causal_mask_function
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .arithmetic import Steering, biased_mask, widened, written_out
 from .errors import UnsupportedModelError
 
 PREFIX = "pasta_"
@@ -53,47 +51,11 @@ WATCH = "steering_watch"
 
 Attend = Callable[..., tuple[Tensor, Any]]
 
-# Kernels want head sizes that are a multiple of this.
-_MULTIPLE = 8
 # Up to here written-out logits beat the wider keys (`benchmarks/overhead.py`, decoding).
 _FEW_QUERIES = 16
 # A logit so low that its weight is 0 in every precision, and that float16 holds when scaled.
 _NEVER = -1e3
 _PADDING = "steering_padding"
-
-
-@dataclass(frozen=True)
-class Steering:
-    """What one layer needs to know of a request.
-
-    Attributes:
-        bias: Shape (rows, keys), float32 or wider; added to the logits of the steered heads.
-        heads: Numbers of the steered query heads.
-    """
-
-    bias: Tensor
-    heads: tuple[int, ...]
-
-    @classmethod
-    def of_keys(
-        cls, bias: Tensor, heads: tuple[int, ...], key: Tensor, seen: int | None
-    ) -> Steering:
-        """Line the bias of a prompt up with a layer's keys.
-
-        Args:
-            bias: Shape (rows, prompt tokens).
-            heads: Numbers of the steered query heads.
-            key: Shape (rows, heads, keys, head size).
-            seen: How many tokens each row has had, when a layer may keep only the last of them
-                (sliding windows): its keys are then the last ones. None when all are kept. A
-                cache of fixed size has keys after the last token, which a mask hides.
-        """
-        keys = key.shape[2]
-        bias = bias.to(key.device, torch.promote_types(key.dtype, torch.float32))
-        first = 0 if seen is None else max(seen - keys, 0)
-        own = bias[:, first : first + keys]
-        # Later keys are generated tokens, which are read like the strongest text: bias 0.
-        return cls(nn.functional.pad(own, (0, keys - own.shape[1])), heads)
 
 
 def register(kernel: str) -> str:
@@ -173,9 +135,9 @@ def steered_attention(
             f"{type(module).__name__} caps its logits, so a bias added before {kernel} attention "
             "would be capped too. Load the model with attn_implementation='eager'."
         )
-    written_out = kernel == "sdpa" and _has_few_queries(query, attention_mask)
-    if written_out and query.dtype == steering.bias.dtype:
-        return _written_out(query, key, value, attention_mask, steering, kwargs), None
+    are_few = kernel == "sdpa" and _has_few_queries(query, attention_mask)
+    if are_few and query.dtype == steering.bias.dtype:
+        return written_out(query, key, value, attention_mask, steering, kwargs), None
     every = len(steering.heads) == query.shape[1]
     plain = None if every else attend(module, query, key, value, attention_mask, **kwargs)
     steered = _steered_heads(
@@ -190,30 +152,6 @@ def steered_attention(
 def _has_few_queries(query: Tensor, mask: Tensor | None) -> bool:
     """Whether logits are few enough to be written out; without a mask, they must need none."""
     return query.shape[2] == 1 or (query.shape[2] <= _FEW_QUERIES and mask is not None)
-
-
-def biased_mask(mask: Tensor | None, steering: Steering, query: Tensor, key: Tensor) -> Tensor:
-    """A mask to add to logits, with the bias on the steered heads: (rows, heads, queries, keys).
-
-    Design: form 1, the definition. Float32, since one bfloat16 would err by 1 % in a weight.
-
-    Args:
-        mask: Shape (rows, 1 or heads, queries, keys), to add or of booleans; None for no mask.
-        steering: Bias and heads.
-        query: Shape (rows, heads, queries, head size).
-        key: Shape (rows, key-value heads, keys, head size).
-    """
-    rows, heads, queries, _ = query.shape
-    keys = key.shape[2]
-    added = steering.bias.new_zeros((rows, heads, queries, keys))
-    if mask is not None:
-        added = added + _to_add(mask[..., :keys], torch.finfo(query.dtype).min)
-    added[:, list(steering.heads)] += steering.bias[:, None, None, :]
-    return added
-
-
-def _to_add(mask: Tensor, hidden: float) -> Tensor:
-    return torch.where(mask, 0.0, hidden) if mask.dtype == torch.bool else mask
 
 
 def _kernel(kernel: str, module: nn.Module) -> Attend:
@@ -280,12 +218,12 @@ def _steered_heads(
         shared = sorted({h // groups for h in chosen}) if whole else [h // groups for h in chosen]
         key, value = key[:, shared], value[:, shared]
     if kernel == "sdpa" and _has_few_queries(query, mask):
-        return _written_out(query, key, value, mask, own, arguments)
+        return written_out(query, key, value, mask, own, arguments)
     padding = getattr(mask, _PADDING, None)
     if padding is not None:
         own = replace(own, bias=own.bias.masked_fill(~padding.bool(), _NEVER))
         mask = None
-    return _widened(
+    return widened(
         partial(attend, _Like(module, query.shape[1] // key.shape[1])),
         query,
         key,
@@ -294,60 +232,6 @@ def _steered_heads(
         own.bias,
         arguments,
     )
-
-
-def _scaling(query: Tensor, arguments: Mapping[str, Any]) -> float:
-    return float(arguments.get("scaling") or query.shape[-1] ** -0.5)
-
-
-def _written_out(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    steering: Steering,
-    arguments: Mapping[str, Any],
-) -> Tensor:
-    """Form 1, in float32 at least: softmax(s + b) v, of all heads, with b on the steered ones."""
-    dtype, bias = steering.bias.dtype, steering.bias[:, None, None, :]
-    wide_query, wide_key, wide_value = (x.to(dtype) for x in (query, key, value))
-    rows, heads, queries, size = query.shape
-    # The query heads that share a key are queries of it, so keys are not repeated.
-    together = (wide_query * _scaling(query, arguments)).reshape(rows, key.shape[1], -1, size)
-    logits = (together @ wide_key.transpose(-1, -2)).view(rows, heads, queries, -1)
-    for added in (mask, arguments.get("position_bias")):
-        if added is not None:
-            logits = logits + _to_add(added[..., : key.shape[2]], float("-inf"))
-    if len(steering.heads) == heads:
-        logits = logits + bias
-    else:
-        for head in steering.heads:
-            logits[:, head : head + 1] += bias
-    weights: Tensor = logits.softmax(-1).view(rows, key.shape[1], -1, key.shape[2])
-    read = (weights @ wide_value).view(rows, heads, queries, -1)
-    return read.transpose(1, 2).to(value.dtype).contiguous()
-
-
-def _widened(
-    attend: Callable[..., tuple[Tensor, Any]],
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    bias: Tensor,
-    arguments: Mapping[str, Any],
-) -> Tensor:
-    """The kernel, with the bias in further channels of the head."""
-    value_size, scaling = value.shape[-1], _scaling(query, arguments)
-    channels = _bias_channels(bias / scaling, key)
-    ones = query.new_ones((*query.shape[:-1], channels.shape[-1]))
-    width = query.shape[-1] + channels.shape[-1]
-    width += -width % _MULTIPLE
-    query = _padded(torch.cat([query, ones], -1), width)
-    key = _padded(torch.cat([key, channels], -1), width)
-    value = _padded(value, width)
-    output, _ = attend(query, key, value, mask, **{**arguments, "scaling": scaling})
-    return output[..., :value_size]
 
 
 class _Like(nn.Module):
@@ -360,18 +244,3 @@ class _Like(nn.Module):
         self.config = getattr(module, "config", None)
         self.layer_idx = module.layer_idx
         self.training = False
-
-
-def _padded(tensor: Tensor, width: int) -> Tensor:
-    return nn.functional.pad(tensor, (0, width - tensor.shape[-1]))
-
-
-def _bias_channels(bias: Tensor, key: Tensor) -> Tensor:
-    """The bias as further channels of the key: (rows, heads, keys, 1 or 2)."""
-    rows, heads, keys, _ = key.shape
-    high = bias.to(key.dtype)
-    parts = [high]
-    if key.dtype in (torch.bfloat16, torch.float16):
-        # One channel would err by up to 1.3 % in a token's weight, two by 1.2e-5.
-        parts.append((bias - high.float()).to(key.dtype))
-    return torch.stack(parts, -1)[:, None].expand(rows, heads, keys, len(parts))

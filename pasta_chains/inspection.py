@@ -20,7 +20,8 @@ from torch.nn.attention.flex_attention import BlockMask, create_mask
 from transformers import PreTrainedTokenizerBase
 
 from .adapters import adapter_of
-from .attention import BIAS, HEADS, WATCH, Steering, biased_mask
+from .arithmetic import Steering, biased_mask
+from .attention import BIAS, HEADS, WATCH
 from .errors import PromptError, UnsupportedModelError
 from .prompts import TokenizedPrompt
 from .shares import AttentionShares

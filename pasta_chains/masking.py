@@ -30,7 +30,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from . import attention
 from .adapters import Adapter
-from .attention import Steering
+from .arithmetic import Steering, biased_mask
 from .errors import UnsupportedModelError
 
 _ON_CACHE = "steering"
@@ -225,7 +225,7 @@ def _biased_mask(
         every = torch.ones((1, 1, queries, keys), dtype=torch.bool, device=hidden.device)
         mask = every.tril(keys - queries)
     query = hidden.new_empty((rows, place.heads, queries, 0))
-    biased = attention.biased_mask(mask, steering, query, hidden.new_empty((1, 1, keys, 0)))
+    biased = biased_mask(mask, steering, query, hidden.new_empty((1, 1, keys, 0)))
     return {"attention_mask": _for_kernel(biased, module, hidden)}
 
 

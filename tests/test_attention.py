@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from pasta_chains import demo
-from pasta_chains.attention import Steering, register, steered_attention
+from pasta_chains.arithmetic import Steering
+from pasta_chains.attention import register, steered_attention
 from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import UnsupportedModelError
 from pasta_chains.profile import HeadProfile
@@ -189,7 +190,7 @@ def test_every_form_equals_the_definition(
     others = [head for head in range(4) if head not in heads]
     if queries > 16:  # fewer are written out, those of all heads
         assert torch.equal(found[:, :, others], plain[:, :, others])
-    assert (found - plain)[:, :, others].abs().max(initial=0) < 1e-6
+    torch.testing.assert_close(found[:, :, others], plain[:, :, others], atol=1e-6, rtol=0)
     wanted = defined(
         query, key, value, hidden, torch.nn.functional.pad(bias, (0, keys - 30)), heads
     )

@@ -19,7 +19,8 @@ from torch.nn.attention.flex_attention import create_block_mask
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pasta_chains.attention import WATCH, Steering
+from pasta_chains.arithmetic import Steering
+from pasta_chains.attention import WATCH
 from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import (
     EmphasisError,

@@ -22,7 +22,7 @@ LAYERS = [
     ["template", "tokens"],
     ["_chat_environment"],
     ["chat", "profile", "selection", "variables"],
-    ["control", "overflow"],
+    ["control", "overflow", "arithmetic"],
     ["untrusted", "context"],
     ["prompts", "attention", "streaming", "sampling", "adapters", "shares"],
     ["masking", "inputs"],
