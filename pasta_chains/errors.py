@@ -51,5 +51,9 @@ class MissingExtraError(PastaError, ImportError):
         return type(self), (self.package, self.extra)
 
 
+class NothingEmphasizedWarning(UserWarning):
+    """Retrieved texts were to be emphasized, and none of them was."""
+
+
 class EmphasisDroppedWarning(UserWarning):
     """An operation on emphasized text could not keep track of its characters."""

@@ -16,6 +16,7 @@ except ImportError as error:
 
 from .chat_model import ChatPasta
 from .content import emphasized_content, message_text, strip_emphasis
+from .documents import emphasize_documents
 from .llm import PastaLLM
 from .prompts import EmphasisMessagePromptTemplate, EmphasisPromptTemplate, EmphasisPromptValue
 
@@ -25,6 +26,7 @@ __all__ = [
     "EmphasisPromptTemplate",
     "EmphasisPromptValue",
     "PastaLLM",
+    "emphasize_documents",
     "emphasized_content",
     "message_text",
     "strip_emphasis",

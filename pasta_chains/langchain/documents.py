@@ -1,0 +1,123 @@
+"""Emphasis for retrieved documents."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.runnables import Runnable, RunnableLambda
+
+from ..errors import NothingEmphasizedWarning, PromptError
+from ..selection import Scorer, bm25_scores, embedding_scores, emphasize_sentences
+from ..spans import SpanStr, emphasize
+
+Which: TypeAlias = Literal["all", "trusted"] | Callable[[Document], bool]
+"""All documents, those with `trusted=True` in their metadata, or those that a function chooses."""
+
+
+def emphasize_documents(
+    which: Which = "all",
+    *,
+    sentences: Literal["bm25"] | Embeddings | Scorer | None = None,
+    count: int = 1,
+    alpha: float | None = None,
+    name: str = "facts",
+) -> Runnable[Any, Any]:
+    """Turn retrieved documents into texts with emphasis, for a prompt template.
+
+        found = RunnableParallel(documents=retriever, question=RunnablePassthrough())
+        prompt = EmphasisPromptTemplate.from_file("rag/qa.jinja")
+        chain = found | emphasize_documents("trusted") | prompt | llm
+
+    Args:
+        which: Which documents: "all", "trusted" (`trusted=True` in their metadata), or a function
+            of a document, such as `lambda document: document.metadata["score"] > 0.7`.
+        sentences: Emphasize in these documents only the sentences that answer the question: by
+            shared words ("bm25"), by an embedding model, or by a scorer such as those of
+            `pasta_chains.selection`. By default the whole document.
+        count: Most sentences of each document.
+        alpha: How strongly; None leaves it to the model.
+        name: Name of the spans, by which a call can tune them: `alphas={"facts": 0.001}`.
+
+    Returns:
+        A runnable. It takes a mapping with `documents` and `question`, and returns it with each
+        document as `{"text": …, "metadata": …}`, the text a `SpanStr`.
+
+    Raises:
+        PromptError: The arguments are of another kind; or, when it runs, what it is given.
+        EmphasisError: As `select_sentences` does, when it runs.
+    """
+    if which not in ("all", "trusted") and not callable(which):
+        raise PromptError(f"which is {which!r}; it must be 'all', 'trusted' or a function.")
+    scores = _scorer(sentences)
+
+    def emphasized(given: Mapping[str, Any]) -> dict[str, Any]:
+        question, documents = _read(given)
+        shown: list[dict[str, Any]] = []
+        for document in documents:
+            text = SpanStr(document.page_content)
+            if _is_chosen(which, document) and text.strip():
+                if scores is None:
+                    text = emphasize(text, alpha, name)
+                else:
+                    text = emphasize_sentences(
+                        question, text, scores, count=count, alpha=alpha, name=name
+                    )
+            shown.append({"text": text, "metadata": document.metadata})
+        if shown and not any(one["text"].spans for one in shown):
+            warnings.warn(
+                f"None of {len(shown)} documents was emphasized: none was chosen, or no sentence "
+                "in those that were has to do with the question.",
+                NothingEmphasizedWarning,
+                stacklevel=2,
+            )
+        return {**given, "documents": shown}
+
+    return RunnableLambda(emphasized, name="emphasize_documents")
+
+
+def _scorer(sentences: Any) -> Scorer | None:
+    if sentences is None or callable(sentences):
+        return sentences  # type: ignore[no-any-return]
+    if sentences == "bm25":
+        return bm25_scores
+    if isinstance(sentences, Embeddings):
+
+        def embed(texts: list[str]) -> list[list[float]]:
+            question, *rest = texts
+            return [sentences.embed_query(question), *sentences.embed_documents(rest)]
+
+        return embedding_scores(embed)
+    raise PromptError(
+        f"sentences is {sentences!r}; it must be 'bm25', an Embeddings, or a function of question "
+        "and sentences."
+    )
+
+
+def _read(given: Any) -> tuple[str, Sequence[Document]]:
+    if not isinstance(given, Mapping) or not {"documents", "question"} <= given.keys():
+        raise PromptError(
+            "emphasize_documents takes a mapping with 'documents' and 'question', not "
+            f"{sorted(given) if isinstance(given, Mapping) else type(given).__name__}."
+        )
+    question, documents = given["question"], given["documents"]
+    if not isinstance(question, str):
+        raise PromptError(f"The question is {question!r}; it must be a text.")
+    for document in documents:
+        if not isinstance(document, Document):
+            raise PromptError(f"There is {document!r} among the documents; it is no Document.")
+    return question, documents
+
+
+def _is_chosen(which: Which, document: Document) -> bool:
+    if callable(which):
+        return bool(which(document))
+    if which == "all":
+        return True
+    trusted = document.metadata.get("trusted", False)
+    if not isinstance(trusted, bool):
+        raise PromptError(f"A document has trusted={trusted!r} in its metadata, not True or False.")
+    return trusted
