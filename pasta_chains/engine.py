@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, overload
 
@@ -37,6 +38,7 @@ from .streaming import (
     stream_text,
     until_cancelled,
 )
+from .structured import Structure, StructuredWriting, check_structure_fits, grammar_tokenizer
 from .untrusted import ControlTokens, check_control_tokens
 
 
@@ -171,6 +173,7 @@ class SteeredModel:
         profile: HeadProfile | str | Path | None = None,
         seed: int | None = None,
         overflow: Overflow = "error",
+        structure: Structure | None = None,
         **generation_arguments: Any,
     ) -> list[Generation]:
         """Continue a batch of prompts and tell how each ended.
@@ -183,6 +186,7 @@ class SteeredModel:
             profile: The heads to steer in this call, or a file with them; None is the model's.
             overflow: What to do when a prompt and its answer do not fit the context: "error", or
                 "keep-emphasis" to drop plain text from the prompt, oldest first.
+            structure: A form that every answer must have, such as `Structure.json(schema)`.
             seed: Of sampling (`do_sample=True`). A prompt's answer then depends on nothing else:
                 not on the batch, and not on other threads. None is torch's global generator.
             **generation_arguments: For transformers' `generate`, such as `do_sample`.
@@ -206,6 +210,7 @@ class SteeredModel:
             "profile": profile,
             "seed": seed,
             "overflow": overflow,
+            "structure": structure,
         }
         return answer(self.model, self.tokenizer, self._requests(prompts, **asked))
 
@@ -399,6 +404,7 @@ class SteeredModel:
         profile: HeadProfile | str | Path | None = None,
         seed: int | None = None,
         overflow: Overflow = "error",
+        structure: Structure | None = None,
         cancelled: Cancelled | None = None,
         **arguments: Any,
     ) -> Request:
@@ -412,9 +418,12 @@ class SteeredModel:
         stopping = StopStrings(self.tokenizer, checked_stop(stop), width)
         cancelled = cancelled or Cancelled()
         given = arguments.pop("stopping_criteria", ())
-        drawn = sampling(seed, arguments, self.model.generation_config)
-        if drawn:
-            arguments["logits_processor"] = [*arguments.get("logits_processor", ()), *drawn]
+        processors = sampling(seed, arguments, self.model.generation_config)
+        if structure is not None:
+            check_structure_fits(arguments, self.model.generation_config)
+            processors.insert(0, StructuredWriting(self._grammar_tokenizer, structure, width))
+        if processors:
+            arguments["logits_processor"] = [*arguments.get("logits_processor", ()), *processors]
         arguments |= inputs | {
             "max_new_tokens": self._context.room_for_answer(width, max_new_tokens),
             "stopping_criteria": StoppingCriteriaList([*given, stopping, cancelled]),
@@ -451,6 +460,12 @@ class SteeredModel:
                 "HeadProfile(heads={}) says that nothing is to be steered."
             )
         return tokenized
+
+    @cached_property
+    def _grammar_tokenizer(self) -> Any:
+        vocabulary = self.model.config.get_text_config().vocab_size
+        ends = self.model.generation_config.eos_token_id
+        return grammar_tokenizer(self.tokenizer, vocabulary, ends)
 
     @property
     def _context(self) -> Context:

@@ -24,7 +24,7 @@ LAYERS = [
     ["chat", "profile", "selection", "variables"],
     ["control", "overflow", "arithmetic"],
     ["untrusted", "context"],
-    ["prompts", "attention", "streaming", "sampling", "adapters", "shares"],
+    ["prompts", "attention", "streaming", "sampling", "structured", "adapters", "shares"],
     ["masking", "inputs"],
     ["steerable", "generation", "loading", "inspection", "scoring"],
     ["requests"],

