@@ -67,7 +67,9 @@ class _ChatEnvironment(ImmutableSandboxedEnvironment):
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         make = partial(super().call, context, obj)
         if getattr(obj, "__name__", None) in ("format", "format_map"):
-            return _formatted(make, *args, **kwargs)
+            made = _formatted(make, *args, **kwargs)
+            receiver = getattr(getattr(obj, "__wrapped__", obj), "__self__", None)
+            return _noted(made, [receiver])
         return _noted(make(*args, **kwargs), [*args, *kwargs.values()])
 
 

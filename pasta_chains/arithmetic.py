@@ -102,7 +102,7 @@ def written_out(
     logits = (together @ wide_key.transpose(-1, -2)).view(rows, heads, queries, -1)
     for added in (mask, arguments.get("position_bias")):
         if added is not None:
-            logits = logits + _to_add(added[..., : key.shape[2]], float("-inf"))
+            logits = logits + _to_add(added[..., : key.shape[2]], torch.finfo(dtype).min)
     if len(steering.heads) == heads:
         logits = logits + bias
     else:
@@ -124,7 +124,9 @@ def widened(
 ) -> Tensor:
     """The kernel, with the bias in further channels of the head."""
     value_size, scaling = value.shape[-1], _scaling(query, arguments)
-    channels = _bias_channels(bias / scaling, key)
+    # A product that no number of the key's type holds would end in one that is none.
+    lowest = torch.finfo(key.dtype).min / 2
+    channels = _bias_channels((bias / scaling).clamp(min=lowest), key)
     ones = query.new_ones((*query.shape[:-1], channels.shape[-1]))
     width = query.shape[-1] + channels.shape[-1]
     width += -width % _MULTIPLE

@@ -209,7 +209,7 @@ def _steered_heads(
         given = kwargs.get(name)
         if given is not None and given.shape[-3 if name == "position_bias" else 0] > 1:
             arguments[name] = given[:, chosen] if name == "position_bias" else given[chosen]
-    if mask is not None and mask.dim() == 4 and mask.shape[1] > 1:
+    if isinstance(mask, Tensor) and mask.dim() == 4 and mask.shape[1] > 1:
         mask = mask[:, chosen]
     if len(chosen) < every:
         groups = every // key.shape[1]

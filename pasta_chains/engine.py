@@ -16,6 +16,7 @@ from typing import Any, Self, overload
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
 from transformers.generation.streamers import BaseStreamer
 
+from .attention import BIAS
 from .context import Context, Room
 from .errors import ProfileError, PromptError, UnsupportedModelError
 from .generation import Generation, check_arguments, check_new_tokens, checked_stop, sampling
@@ -28,7 +29,7 @@ from .prompts import Prompt, TokenizedPrompt, as_list, tokenize, tokenize_to_fit
 from .requests import Request, answer
 from .scoring import continuation_ids, continued, log_probabilities
 from .shares import AttentionShares
-from .steerable import heads_on_this_rank, make_steerable, reads_past_padding
+from .steerable import Steerable, heads_on_this_rank, make_steerable
 from .streaming import (
     Cancelled,
     StopStrings,
@@ -40,6 +41,9 @@ from .streaming import (
 )
 from .structured import Structure, StructuredWriting, check_structure_fits, grammar_tokenizer
 from .untrusted import ControlTokens, check_control_tokens
+
+# What configurations call the longest context.
+_LENGTHS = ("max_position_embeddings", "max_seq_len", "max_target_positions")
 
 
 class SteeredModel:
@@ -81,10 +85,13 @@ class SteeredModel:
         if isinstance(profile, str | Path):
             profile = HeadProfile.load(profile)
         self._check_fits_model(profile)  # before the model is touched
-        self._layers = make_steerable(model)
+
+        def check(made: Steerable) -> None:
+            self._steerable = made
+            self.profile = profile
+
+        make_steerable(model, check)
         self.model.eval()
-        self._batches = reads_past_padding(model)
-        self.profile = profile
 
     @classmethod
     def from_pretrained(
@@ -136,8 +143,9 @@ class SteeredModel:
     @property
     def context_length(self) -> int | None:
         """Most tokens that prompt and answer may have together; None when unlimited."""
-        length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return int(length) if length else None
+        config = self.model.config.get_text_config()
+        lengths = (getattr(config, name, None) for name in _LENGTHS)
+        return next((int(length) for length in lengths if length), None)
 
     @overload
     def generate(self, prompt: Prompt, **arguments: Any) -> str: ...
@@ -168,7 +176,7 @@ class SteeredModel:
         prompts: Prompt | Sequence[Prompt],
         *,
         max_new_tokens: int | None = None,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = (),
         alpha: float | None = None,
         profile: HeadProfile | str | Path | None = None,
         seed: int | None = None,
@@ -260,6 +268,12 @@ class SteeredModel:
         for name in ("num_beams", "num_return_sequences"):
             if request.arguments.get(name, 1) != 1:
                 raise PromptError(f"{name} cannot be streamed: there is one text only. Use run.")
+        for word in request.stopping.stop:
+            if any(token in word and token != word for token in self.tokenizer.all_special_tokens):
+                raise PromptError(
+                    f"The stop string {word!r} holds a special token and other text, so what is "
+                    "before it cannot be streamed. Use run."
+                )
         ended: list[Generation] = []
 
         def write(streamer: BaseStreamer) -> None:
@@ -375,7 +389,7 @@ class SteeredModel:
         prompts, _ = as_list(prompt)
         if not prompts:
             raise PromptError("The list of prompts is empty.")
-        if len(prompts) > 1 and not self._batches:
+        if len(prompts) > 1 and not self._steerable.batches:
             raise PromptError(
                 f"{type(self.model).__name__} counts positions from the padding on, so its prompts "
                 "cannot be put in one batch. Pass one at a time; run and generate do so."
@@ -389,7 +403,7 @@ class SteeredModel:
 
     def _requests(self, prompts: Sequence[Prompt], **arguments: Any) -> list[Request]:
         """One for the whole batch, or one for each prompt if padding would move its positions."""
-        if self._batches:
+        if self._steerable.batches:
             return [self._request(prompts, **arguments)]
         cancelled = Cancelled()
         return [self._request([prompt], cancelled=cancelled, **arguments) for prompt in prompts]
@@ -399,7 +413,7 @@ class SteeredModel:
         prompts: Sequence[Prompt],
         *,
         max_new_tokens: int | None = None,
-        stop: str | Sequence[str] = (),
+        stop: str | Sequence[str] | None = (),
         alpha: float | None = None,
         profile: HeadProfile | str | Path | None = None,
         seed: int | None = None,
@@ -438,6 +452,10 @@ class SteeredModel:
             return self._profile, self._heads
         if isinstance(profile, str | Path):
             profile = HeadProfile.load(profile)
+        if not isinstance(profile, HeadProfile):
+            raise ProfileError(
+                f"profile is {profile!r}; it must be a HeadProfile or a file of one."
+            )
         return profile, self._heads_by_layer(profile)
 
     def _tokenize(
@@ -479,7 +497,10 @@ class SteeredModel:
         left: bool = True,
     ) -> dict[str, Any]:
         pad = self.tokenizer.pad_token_id
-        return batch_inputs(prompts, heads, pad=pad, device=self.model.device, left=left)
+        inputs = batch_inputs(prompts, heads, pad=pad, device=self.model.device, left=left)
+        if BIAS in inputs:
+            self._steerable.check_is_still(self.model)
+        return inputs
 
     def _check_fits_model(self, profile: HeadProfile | None) -> None:
         if profile is not None:
@@ -494,13 +515,20 @@ class SteeredModel:
         if profile is None:
             return {}
         self._check_fits_model(profile)
-        missing = [layer for layer in profile.heads if layer not in self._layers]
-        if missing:
-            raise ProfileError(
-                f"The head profile steers layer {missing[0]}, which has no attention in "
-                f"{self.name or 'the model'}."
-            )
+        layers = self._steerable.layers
+        for layer, listed in profile.heads.items():
+            if layer not in layers:
+                raise ProfileError(
+                    f"The head profile steers layer {layer}, which has no attention in "
+                    f"{self.name or 'the model'}."
+                )
+            there = layers[layer]
+            if there is not None and max(listed, default=0) >= there:
+                raise ProfileError(
+                    f"The head profile steers head {max(listed)} of layer {layer}, which has "
+                    f"{there} heads in {self.name or 'the model'}."
+                )
         if not len(profile):
             return {}
-        heads = {layer: profile.heads.get(layer, ()) for layer in self._layers}
+        heads = {layer: profile.heads.get(layer, ()) for layer in layers}
         return heads_on_this_rank(self.model, heads)

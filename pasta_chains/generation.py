@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,16 +57,34 @@ def read_generation(
     length = next((i + 1 for i, token in enumerate(new) if token in last), len(new))
     stopped = stopping.length(new[:length])  # what follows is padding
     length = length if stopped is None else stopped
-    text = str(tokenizer.decode(new[:length], skip_special_tokens=True))
-    text = text[: min((text.find(word) for word in stopping.stop if word in text), default=None)]
+    if stopped is None:
+        text = str(tokenizer.decode(new[:length], skip_special_tokens=True))
+    else:
+        text = _before_stop(tokenizer, new[:length], stopping.stop)
     ended = stopped is not None or (length > 0 and new[length - 1] in last)
     reason = "stop" if ended else "length"
     return Generation(text, len(prompt.ids), length, reason, prompt.dropped, prompt.dropped_tokens)
 
 
+def _before_stop(tokenizer: PreTrainedTokenizerBase, new: list[int], stop: Sequence[str]) -> str:
+    """The text before the first stop string, which may hold special tokens."""
+
+    def length(count: int) -> int:
+        return len(str(tokenizer.decode(new[:count])))
+
+    whole = str(tokenizer.decode(new))
+    cut = min(whole.find(word) for word in stop if word in whole)
+    count = bisect_right(range(len(new) + 1), cut, key=length) - 1
+    before = str(tokenizer.decode(new[:count], skip_special_tokens=True))
+    return before + whole[length(count) : cut]
+
+
 _REFUSED_ARGUMENTS = {
     "generation_config": "pass its values as arguments of their own",
     "max_length": "use max_new_tokens",
+    "input_ids": "the prompt says what the model reads",
+    "inputs_embeds": "the prompt says what the model reads",
+    "attention_mask": "the prompt says what the model reads",
     "return_dict_in_generate": "call steered.model.generate(**steered.inputs(prompt), …)",
 }
 
@@ -91,13 +110,15 @@ def check_new_tokens(wanted: int | None) -> None:
         raise PromptError(f"max_new_tokens is {wanted!r}; it must be a whole number above 0.")
 
 
-def checked_stop(stop: str | Sequence[str]) -> list[str]:
-    """Returns the texts that end an answer as a list.
+def checked_stop(stop: str | Sequence[str] | None) -> list[str]:
+    """Returns the texts that end an answer as a list; None is none.
 
     Raises:
         PromptError: One of them is no text, or empty.
     """
-    stop = [stop] if isinstance(stop, str) else list(stop)
+    if not isinstance(stop, str | Sequence | None):
+        raise PromptError(f"stop is {stop!r}; it must be a text or a list of texts.")
+    stop = [stop] if isinstance(stop, str) else list(stop or ())
     for word in stop:
         if not isinstance(word, str) or not word:
             raise PromptError(f"{word!r} cannot end an answer; a stop string is a text, not empty.")

@@ -61,11 +61,12 @@ def measure_shares(
     """
     spans = _emphasized(prompt)
     owners = token_spans(prompt.text, prompt.offsets)
-    marks = torch.tensor([[float(owner == span) for owner in owners] for span in spans])
+    marks = torch.tensor([[float(owner is span) for owner in owners] for span in spans])
     returns = _returns_weights(model)
     ids = model.generate(
-        **inputs, max_new_tokens=new_tokens, do_sample=False, num_beams=1, num_return_sequences=1
-    )
+        **inputs, max_new_tokens=new_tokens, do_sample=False, num_beams=1, num_return_sequences=1,
+        return_dict_in_generate=False,
+    )  # fmt: skip
     answer = ids[0, len(prompt.ids) :]
     text = str(tokenizer.decode(answer, skip_special_tokens=True))
     read = _returned if returns else _watched

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.hooks import RemovableHandle
+from transformers import GenerationConfig
 
 from . import adapters, attention, masking
-from .errors import UnsupportedModelError
+from .errors import PastaError, UnsupportedModelError
 from .sampling import SeededSampling
 
 _PROBE = 8
@@ -20,7 +23,39 @@ _SAME = 0.05
 """Logits that differ by less, as a share of the largest, are the same in half precision."""
 
 
-def make_steerable(model: Any) -> list[int]:
+@dataclass(frozen=True)
+class Steerable:
+    """What is known of a model that was made steerable.
+
+    Attributes:
+        layers: The layers whose heads can be steered, each with its number of heads; None where
+            the model does not show it.
+        batches: Whether prompts can be put in one batch, padded on the left.
+        attention: The attention implementations of the model and its parts, as they have to stay.
+    """
+
+    layers: Mapping[int, int | None]
+    batches: bool
+    attention: Any
+
+    def check_is_still(self, model: Any) -> None:
+        """Refuse a model whose attention was changed afterwards: it would not be steered.
+
+        Raises:
+            UnsupportedModelError: It was changed.
+        """
+        now = implementations(model.config)
+        if now != self.attention:
+            raise UnsupportedModelError(
+                f"The attention of {type(model).__name__} was {self.attention} when it was made "
+                f"steerable, and is {now} now, so nothing would be steered. Choose the "
+                "implementation first, and then make a SteeredModel."
+            )
+
+
+def make_steerable(
+    model: Any, check: Callable[[Steerable], object] = lambda made: None
+) -> Steerable:
     """Have a model call our attention function, and let `generate` pass its arguments on.
 
     The function runs on the kernel that the model was loaded with. A model of a type that has an
@@ -28,14 +63,17 @@ def make_steerable(model: Any) -> list[int]:
 
     Args:
         model: A `PreTrainedModel` that can generate. When it is refused it is left as it was.
-
-    Returns:
-        The numbers of the layers whose heads can be steered.
+        check: May refuse it, too, by raising a `PastaError`.
 
     Raises:
         UnsupportedModelError: Its attention cannot be chosen, is not told what to steer, or is of a
             kind that cannot be steered.
     """
+    if hasattr(model, "_orig_mod"):
+        raise UnsupportedModelError(
+            "A module that torch.compile returned cannot be steered. Make a SteeredModel of the "
+            "model itself, and then call its compile()."
+        )
     adapter = adapters.adapter_of(model)
     _refuse_closed(model)
     plain = _probe(model)
@@ -45,33 +83,38 @@ def make_steerable(model: Any) -> list[int]:
             f"attention runs on {model.config._attn_implementation}; load it with another "
             "attn_implementation."
         )
-    before = _implementations(model.config, str)
-    hooks = masking.install(model, adapter) if adapter else []
+    before = implementations(model.config)
+    hooks: list[RemovableHandle] = []
     ours = adapter is None or adapter.way == "pass on"
-    if ours:
-        model.set_attn_implementation(_implementations(model.config, attention.register))
+    new = [name for name in _PATCHES if name not in vars(model)]
     try:
+        hooks += masking.install(model, adapter) if adapter else []
+        if ours:
+            model.set_attn_implementation(_renamed(model.config, attention.register))
         _check_unsteered(model, plain)
-        layers = _layers_that_ask(model)
+        layers = _layers_that_ask(model, counted=ours)
+        for name in new:
+            setattr(model, name, _PATCHES[name](model))
+        if _count_seen not in model._forward_pre_hooks.values():
+            hooks.append(
+                model.register_forward_pre_hook(_count_seen, with_kwargs=True, prepend=True)
+            )
+        made = Steerable(layers, _reads_past_padding(model), implementations(model.config))
+        check(made)
     except Exception as error:  # whatever it is, the model must be left as it was
         for hook in hooks:
             hook.remove()
+        for name in new:
+            vars(model).pop(name, None)
         if ours:
             model.set_attn_implementation(before)
-        if isinstance(error, UnsupportedModelError):
+        if isinstance(error, PastaError):
             raise
         raise UnsupportedModelError(
             f"{type(model).__name__} cannot be steered: a few steered tokens end in "
             f"{type(error).__name__}: {error}"
         ) from error
-    # `generate` would refuse our arguments as typing errors, and hand them to an assistant.
-    model._validate_model_kwargs = partial(_validate_without_steering, model)
-    model._get_candidate_generator = partial(_propose_without_steering, model)
-    model._get_logits_processor = partial(_processors_with_sampling_last, model)
-    model.init_continuous_batching = _refuse_continuous_batching
-    if _count_seen not in model._forward_pre_hooks.values():
-        model.register_forward_pre_hook(_count_seen, with_kwargs=True, prepend=True)
-    return layers
+    return made
 
 
 def heads_on_this_rank(
@@ -123,14 +166,21 @@ def _refuse_closed(model: Any) -> None:
         )
 
 
-def _implementations(config: Any, name: Callable[[str], str]) -> Any:
-    """What `set_attn_implementation` takes: a name for a configuration and each inside it."""
+def implementations(config: Any) -> Any:
+    """The attention implementations of a configuration and of each inside it.
+
+    It is what `set_attn_implementation` takes.
+    """
+    return _renamed(config, str)
+
+
+def _renamed(config: Any, name: Callable[[str], str]) -> Any:
     own = config._attn_implementation
     named = {"": own and name(own)}
     for key in config.sub_configs:
         inner = getattr(config, key)
         if inner is not None:
-            named[key] = _implementations(inner, name)
+            named[key] = _renamed(inner, name)
     return named
 
 
@@ -152,24 +202,27 @@ def _probe_tokens(model: Any) -> torch.Tensor:
 
 
 @torch.no_grad()
-def reads_past_padding(model: Any) -> bool:
+def _reads_past_padding(model: Any) -> bool:
     """Whether a prompt with padding on its left reads as without.
 
     Some older types count positions from the padding on. Their prompts cannot be put in one batch.
-
-    Args:
-        model: A `PreTrainedModel` that can generate.
     """
     ids = _probe_tokens(model)
     padded = torch.nn.functional.pad(ids, (3, 0))
     there = torch.nn.functional.pad(torch.ones_like(ids), (3, 0))
-    alone, beside = (
-        model.generate(
-            tokens, attention_mask=mask, max_new_tokens=1, min_new_tokens=1, do_sample=False,
-            num_beams=1, output_logits=True, return_dict_in_generate=True,
-        ).logits[0]
-        for tokens, mask in ((ids, torch.ones_like(ids)), (padded, there))
-    )  # fmt: skip
+    own = model.generation_config
+    tokens = {name: value for name, value in own.to_dict().items() if name.endswith("_token_id")}
+    model.generation_config = GenerationConfig(**tokens)  # whatever else it says must not matter
+    try:
+        alone, beside = (
+            model.generate(
+                tokens, attention_mask=mask, max_new_tokens=1, min_new_tokens=1, do_sample=False,
+                output_logits=True, return_dict_in_generate=True,
+            ).logits[0]
+            for tokens, mask in ((ids, torch.ones_like(ids)), (padded, there))
+        )  # fmt: skip
+    finally:
+        model.generation_config = own
     error = (alone - beside).float().abs().max()
     return bool(error <= _SAME * alone.float().abs().max())
 
@@ -193,11 +246,17 @@ class _Asked:
         return (0,)
 
 
-def _layers_that_ask(model: Any) -> list[int]:
-    """Steer the probe: a layer that asks for its heads leaves its number."""
+def _layers_that_ask(model: Any, *, counted: bool) -> dict[int, int | None]:
+    """Steer the probe: a layer that asks for its heads leaves its number, and how many it has."""
     asked = _Asked()
+    heads: dict[int, int] = {}
+
+    def watch(layer: int, query: torch.Tensor, *_: Any) -> None:
+        heads[layer] = query.shape[1] * _ranks(model)
+
     bias = torch.zeros((1, _PROBE), device=model.device)
-    _probe(model, **{attention.BIAS: bias, attention.HEADS: asked})
+    watched = {attention.WATCH: watch} if counted else {}
+    _probe(model, **{attention.BIAS: bias, attention.HEADS: asked}, **watched)
     if not asked.layers:
         raise UnsupportedModelError(
             f"The layers of {type(model).__name__} do not pass the steering on to their attention, "
@@ -208,7 +267,7 @@ def _layers_that_ask(model: Any) -> list[int]:
             f"The attention of {type(model).__name__} has no layer number of its own, as several "
             "layers share it, so no profile can name its heads."
         )
-    return sorted(asked.layers)
+    return {layer: heads.get(layer) for layer in sorted(asked.layers)}
 
 
 def _count_seen(
@@ -256,3 +315,13 @@ def _processors_with_sampling_last(model: Any, *args: Any, **arguments: Any) -> 
     processors = type(model)._get_logits_processor(model, *args, **arguments)
     processors.sort(key=lambda processor: isinstance(processor, SeededSampling))
     return processors
+
+
+_PATCHES: dict[str, Callable[[Any], Any]] = {
+    # `generate` would refuse our arguments as typing errors, and hand them to an assistant.
+    "_validate_model_kwargs": partial(partial, _validate_without_steering),
+    "_get_candidate_generator": partial(partial, _propose_without_steering),
+    "_get_logits_processor": partial(partial, _processors_with_sampling_last),
+    "init_continuous_batching": lambda model: _refuse_continuous_batching,
+}
+"""Methods of a model that are replaced, each with what makes its replacement."""

@@ -273,7 +273,9 @@ def _wrap_str_format(environment: SandboxedEnvironment, value: Any) -> Callable[
         return wrapped
     bare = drop_emphasis(value.__self__, "str.format")
     bare = Markup(bare) if isinstance(value.__self__, Markup) else bare
-    return type(environment).wrap_str_format(environment, getattr(bare, value.__name__))
+    made = type(environment).wrap_str_format(environment, getattr(bare, value.__name__))
+    vars(made)["__wrapped__"] = value  # whose text it is
+    return made
 
 
 def _place_of(error: BaseException) -> str:

@@ -147,7 +147,7 @@ TEXT = "The mayor of Tarn is Ada Lowe. The mayor of Tarn is Bo Marsh. Who is the
 def test_a_prompt_reads_alike_alone_and_beside_others(model_type: str) -> None:
     """Also where padding would move positions, and for a profile of the last layer."""
     steered = SteeredModel(architectures.decoder(model_type), tiny.tokenizer())
-    steered.profile = HeadProfile({steered._layers[-1]: [0, 1, 2, 3]}, alpha=0.01)
+    steered.profile = HeadProfile({steered._steerable.layers[-1]: [0, 1, 2, 3]}, alpha=0.01)
     prompt = SpanStr(TEXT, [Span(31, 61), Span(70, 79, 0.3)])
     answers = [" Bo", " Ada Lowe"]
     alone = [steered.score(prompt, [answer])[0] for answer in answers]

@@ -30,7 +30,7 @@ from pasta_chains.errors import (
 )
 from pasta_chains.inspection import attention_weights
 from pasta_chains.profile import HeadProfile
-from pasta_chains.spans import Span, SpanStr
+from pasta_chains.spans import Span, SpanStr, emphasize
 
 TEXT = "The mayor of Tarn is Ada Lowe. The mayor of Tarn is Bo Marsh. Who is the mayor? Answer:"
 ONE = SpanStr(TEXT, [Span(31, 61)])
@@ -56,7 +56,7 @@ KINDS: dict[str, dict[str, Any]] = {
 def model_of(kind: str) -> tuple[SteeredModel, Any]:
     """A steered model, and the same with eager attention and without steering."""
     plain = architectures.decoder(kind, **KINDS.get(kind, {}))
-    layers = SteeredModel(copy.deepcopy(plain), tiny.tokenizer())._layers
+    layers = SteeredModel(copy.deepcopy(plain), tiny.tokenizer())._steerable.layers
     heads = {layer: HEADS[number % 2] for number, layer in enumerate(layers)}
     steered = SteeredModel(copy.deepcopy(plain), tiny.tokenizer(), HeadProfile(heads, ALPHA))
     if kind not in ("mpt", "gptj", "falcon", "hy_v4"):  # which have no other
@@ -111,7 +111,7 @@ def test_shares_are_those_of_the_eager_weights(kind: str, text: SpanStr) -> None
     shares = steered.attention_to_spans(text, max_new_tokens=NEW)
     answer = written(steered, text, NEW)
     heads = dict(enumerate(steered.profile.heads.values())) if steered.profile else {}
-    assert shares.layers == tuple(steered._layers)
+    assert shares.layers == tuple(steered._steerable.layers)
     last, mean = expected(plain, {}, text, answer)
     close(shares.last_unsteered, last.sum(0))
     close(shares.answer_unsteered, mean.sum(0))
@@ -325,3 +325,11 @@ def test_half_precision_is_read_in_float32() -> None:
     )
     assert found.dtype == torch.float32
     close(found, wanted)
+
+
+def test_equal_spans_in_each_other_share_no_token() -> None:
+    steered = SteeredModel(tiny.llama(), tiny.tokenizer(), HeadProfile({0: [1]}))
+    text = emphasize(emphasize("mayor is")) + " Tarn x"
+    assert len(text.spans) == 2
+    found = steered.attention_to_spans(text, max_new_tokens=3)
+    assert float(found.last_unsteered.max()) <= 1

@@ -210,7 +210,10 @@ def test_a_template_that_formats_is_trusted_until_a_message_holds_its_markers(
         assert tokenize(conversation([text]), tokenizer, 0.1, "anywhere").ids
 
 
-@pytest.mark.parametrize("filtered", ["[m.content] | lower", "m.content | wordwrap(2, false, '|')"])
+@pytest.mark.parametrize(
+    "filtered",
+    ["[m.content] | lower", "m.content | wordwrap(2, false, '|')", "m.content.format_map({})"],
+)
 def test_text_that_a_filter_loses_sight_of_is_not_trusted(filtered: str) -> None:
     tokenizer = forgeable.byte_level()
     tokenizer.chat_template = f"<s>{{% for m in messages %}}{{{{ {filtered} }}}}{{% endfor %}}</s>"

@@ -150,6 +150,26 @@ def test_rows_do_not_feel_each_other(steered: SteeredModel) -> None:
     assert written(steered, [TEXT, SHORT, PROMPT], **EXACT) == [alone[2], *alone[:2]]
 
 
+FEW = [SpanStr("a Tarn", [Span(2, 6)]), SpanStr("The mayor is Bo?", [Span(4, 9)]), "Bo"]
+
+
+@pytest.mark.parametrize(
+    "route",
+    [{}, {"cache_implementation": "static"}, {"num_beams": 2}, {"prefill_chunk_size": 5}],
+    ids=["dynamic", "static", "beams", "chunks"],
+)
+def test_rows_of_few_tokens_do_not_feel_their_padding(
+    steered: SteeredModel, route: dict[str, Any]
+) -> None:
+    """Their logits are written out, and a token of padding sees no key at all."""
+    rows = [*FEW, PROMPT] if "prefill_chunk_size" in route else FEW
+    assert route or steered.inputs(rows)["input_ids"].shape[1] <= 16
+    alone = [written(steered, text, **EXACT)[0] for text in rows]
+    if "num_beams" in route:
+        alone = [written(steered, text, **EXACT, **route)[0] for text in rows]
+    assert written(steered, rows, **EXACT, **route) == alone
+
+
 def test_compiled_in_one_graph_it_computes_the_same(steered: SteeredModel) -> None:
     inputs = steered.inputs([SHORT, PROMPT])
     torch._dynamo.reset()

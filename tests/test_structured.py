@@ -1,0 +1,120 @@
+"""Answers of a form that was asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import tiny
+
+from pasta_chains.engine import SteeredModel
+from pasta_chains.errors import PromptError
+from pasta_chains.profile import HeadProfile
+from pasta_chains.spans import Span, SpanStr
+from pasta_chains.structured import Structure
+
+TEXT = "The mayor of Tarn is Ada Lowe. The mayor of Tarn is Bo Marsh. Who is the mayor? Answer:"
+MARKED = SpanStr(TEXT, [Span(31, 61)])
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 8},
+        "age": {"type": "integer", "minimum": 0, "maximum": 120},
+        "kind": {"enum": ["mayor", "miller"]},
+    },
+    "required": ["name", "age", "kind"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def steered() -> SteeredModel:
+    return SteeredModel(tiny.llama(), tiny.tokenizer(), HeadProfile({0: [2], 1: [0, 3]}, 0.02))
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "sampling": {"do_sample": True},
+    "seeded": {"do_sample": True, "seed": 3},
+    "several": {"do_sample": True, "num_return_sequences": 3},
+    "no cache": {"use_cache": False},
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_every_row_is_json_of_the_schema(steered: SteeredModel, way: dict[str, Any]) -> None:
+    structure = Structure.json(SCHEMA)
+    found = steered.run([MARKED, TEXT, "Bo"], structure=structure, max_new_tokens=120, **way)
+    assert len(found) == 3 * way.get("num_return_sequences", 1)
+    for answer in found:
+        made = json.loads(answer.text)
+        assert answer.finish_reason == "stop"
+        assert list(made) == ["name", "age", "kind"]
+        assert len(made["name"]) <= 8
+        assert 0 <= made["age"] <= 120
+        assert made["kind"] in ("mayor", "miller")
+    assert "".join(steered.stream(MARKED, structure=structure, max_new_tokens=120)) == (
+        steered.generate(MARKED, structure=structure, max_new_tokens=120)
+    )
+
+
+def test_patterns_and_choices(steered: SteeredModel) -> None:
+    prompts = [MARKED, TEXT, "Bo"]
+    for text in steered.generate(prompts, structure=Structure.regex("[0-9]{3}-[a-c]{1,4}")):
+        assert re.fullmatch("[0-9]{3}-[a-c]{1,4}", text)
+    options = ["Ada Lowe", "Bo Marsh", 'no, "never"\n']
+    drawn = [
+        steered.generate(TEXT, structure=Structure.choice(options), do_sample=True, seed=seed)
+        for seed in range(12)
+    ]
+    assert set(drawn) <= set(options)
+    assert len(set(drawn)) > 1
+    assert isinstance(json.loads(steered.generate(TEXT, structure=Structure.json(
+        {"type": "array", "items": {"type": "boolean"}, "maxItems": 3}
+    ))), list)  # fmt: skip
+
+
+def test_rows_of_a_batch_and_threads_do_not_mix(steered: SteeredModel) -> None:
+    prompts = [MARKED, TEXT, "Bo", SpanStr(TEXT, [Span(0, 30)])]
+    structure = Structure.json(SCHEMA)
+
+    def ask(prompt: Any) -> Any:
+        return steered.generate(prompt, structure=structure, max_new_tokens=120)
+
+    alone = [ask(prompt) for prompt in prompts]
+    assert ask(prompts) == alone
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, prompts * 3)) == alone * 3
+
+
+def test_what_cannot_be_enforced_is_refused(steered: SteeredModel) -> None:
+    for make, message in (
+        (lambda: Structure.json({"type": "nonsense"}), "nonsense"),
+        (lambda: Structure.regex("("), "unclosed group"),
+        (lambda: Structure.choice([]), "none of them empty"),
+        (lambda: Structure.choice("abc"), "none of them empty"),
+    ):
+        with pytest.raises(PromptError, match=message):
+            make()
+    yes = Structure.choice(["yes"])
+    for arguments in ({"num_beams": 2}, {"prompt_lookup_num_tokens": 2}, {"min_new_tokens": 9}):
+        with pytest.raises(
+            PromptError, match=f"structure cannot be combined with {[*arguments][0]}"
+        ):
+            steered.run(TEXT, structure=yes, **arguments)
+
+
+def test_a_missing_package_is_named_with_its_extra() -> None:
+    code = (
+        "import sys; sys.modules['llguidance'] = None\n"
+        "from pasta_chains.structured import Structure\n"
+        "try: Structure.json()\n"
+        "except ImportError as error: print(error)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pasta-chains[structured]" in found.stdout
