@@ -104,7 +104,7 @@ def test_what_cannot_be_enforced_is_refused(steered: SteeredModel) -> None:
     yes = Structure.choice(["yes"])
     for arguments in ({"num_beams": 2}, {"prompt_lookup_num_tokens": 2}, {"min_new_tokens": 9}):
         with pytest.raises(
-            PromptError, match=f"structure cannot be combined with {[*arguments][0]}"
+            PromptError, match=f"structure cannot be combined with {next(iter(arguments))}"
         ):
             steered.run(TEXT, structure=yes, **arguments)
 
