@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(not BENCHMARKS.exists(), reason="an sdist has no
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+def bench(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """The modules of the benchmark, on a small model."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     import measure
@@ -32,50 +32,46 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     )
 
 
-def difference(benchmark: SimpleNamespace, work: object, *names: str) -> float:
+def difference(bench: SimpleNamespace, work: object, *names: str) -> float:
     made = {
-        name: benchmark.names.make_variant(
-            name, benchmark.shape, benchmark.model, benchmark.tokenizer
-        )
+        name: bench.names.make_variant(name, bench.shape, bench.model, bench.tokenizer)
         for name in names
     }
-    batch = benchmark.work.make_batch(work, benchmark.tokenizer, "cpu")
-    return benchmark.measure.compare_logits(made, names, batch)
+    batch = bench.work.make_batch(work, bench.tokenizer, "cpu")
+    return bench.measure.compare_logits(made, names, batch)
 
 
 @pytest.mark.parametrize(("rows", "padded"), [(1, False), (3, False), (3, True)])
-def test_variants_compute_what_they_claim(
-    benchmark: SimpleNamespace, rows: int, padded: bool
-) -> None:
-    names, work = benchmark.names, benchmark.work.Work(40, rows, padded)
-    assert difference(benchmark, work, names.UNSTEERED, names.NONE) == 0
-    assert difference(benchmark, work, names.MASKED, names.FEW) < 1e-4
+def test_variants_compute_what_they_claim(bench: SimpleNamespace, rows: int, padded: bool) -> None:
+    names, work = bench.names, bench.work.Work(40, rows, padded)
+    assert difference(bench, work, names.UNSTEERED, names.NONE) == 0
+    assert difference(bench, work, names.MASKED, names.FEW) < 1e-4
     for steered in (names.FEW, names.SOME, names.ALL, names.SEKA):
-        assert difference(benchmark, work, names.UNSTEERED, steered) > 1e-2
+        assert difference(bench, work, names.UNSTEERED, steered) > 1e-2
 
 
 @pytest.mark.parametrize("padded", [False, True])
-def test_pastalib_steers_as_we_do(benchmark: SimpleNamespace, padded: bool) -> None:
+def test_pastalib_steers_as_we_do(bench: SimpleNamespace, padded: bool) -> None:
     pytest.importorskip("pastalib")
-    names, work = benchmark.names, benchmark.work.Work(40, 3, padded)
-    assert difference(benchmark, work, names.PASTALIB, names.FEW) < 1e-4
+    names, work = bench.names, bench.work.Work(40, 3, padded)
+    assert difference(bench, work, names.PASTALIB, names.FEW) < 1e-4
 
 
-def test_shares_of_heads_are_what_they_are_called(benchmark: SimpleNamespace) -> None:
-    shape = benchmark.work.Shape()
+def test_shares_of_heads_are_what_they_are_called(bench: SimpleNamespace) -> None:
+    shape = bench.work.Shape()
     counts = {
-        name: sum(map(len, benchmark.work.choose_heads(shape, share).values()))
-        for name, share in benchmark.names.SHARES.items()
+        name: sum(map(len, bench.work.choose_heads(shape, share).values()))
+        for name, share in bench.names.SHARES.items()
     }
     assert list(counts.values()) == [0, 6, 22, 112]
 
 
-def test_weights_are_counted(benchmark: SimpleNamespace) -> None:
-    own = sum(weight.numel() * weight.itemsize for weight in benchmark.model.parameters())
-    assert benchmark.shape.weight_bytes == own
+def test_weights_are_counted(bench: SimpleNamespace) -> None:
+    own = sum(weight.numel() * weight.itemsize for weight in bench.model.parameters())
+    assert bench.shape.weight_bytes == own
 
 
-def test_the_page_has_every_row(benchmark: SimpleNamespace, tmp_path: Path) -> None:
+def test_the_page_has_every_row(bench: SimpleNamespace, tmp_path: Path) -> None:
     report = tmp_path / "overhead.md"
     sizes = "--layers 2 --hidden 64 --heads 8 --kv-heads 2 --intermediate 96 --vocabulary 300"
     works = "--lengths 40 --batch-lengths 16 --rows 2 --decode 2 --minutes 1 --rounds 1"
@@ -87,7 +83,7 @@ def test_the_page_has_every_row(benchmark: SimpleNamespace, tmp_path: Path) -> N
     assert [section.splitlines()[0] for section in sections[1:]] == titles
     for section in sections[1:-1]:
         rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| ")][2:]
-        assert [row[0].removeprefix("| ") for row in rows] == list(benchmark.names.NAMES)
+        assert [row[0].removeprefix("| ") for row in rows] == list(bench.names.NAMES)
         for row in rows:
             measured = "not measured: not installed" in row or row[1].endswith(" s")
             assert measured, row

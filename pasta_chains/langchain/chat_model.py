@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,17 +13,19 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.prompt_values import PromptValue
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list, get_executor_for_config
 from langchain_core.tools import BaseTool
 from pydantic import PrivateAttr
 
+from ..errors import PromptError
 from ..generation import Generation
 from ..spans import SpanStr
 from .batch import Batch, Seat
 from .content import chat_messages, emphasized_content
 from .options import PastaFields
 from .prompts import EmphasisPromptValue
+from .structured import structured_output
 
 
 class ChatPasta(PastaFields, BaseChatModel):
@@ -170,6 +173,32 @@ class ChatPasta(PastaFields, BaseChatModel):
     ) -> int:
         """Number of tokens that the model reads for messages, its chat template included."""
         return self.model.count_tokens(chat_messages(messages))
+
+    def with_structured_output(
+        self,
+        schema: builtins.dict[str, Any] | type,
+        *,
+        include_raw: bool = False,
+        method: str = "json_schema",
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """A model whose answers are objects of a schema, since it can write nothing else.
+
+        Args:
+            schema: A pydantic class, a TypedDict class, or a JSON schema with a title.
+            include_raw: Return a mapping of `raw`, the message, `parsed` and `parsing_error`.
+            method: "json_schema", or "json_mode" for any JSON object, whatever the schema.
+            **kwargs: `strict` is there for code that sets it: a schema is always kept.
+
+        Raises:
+            PromptError: There is no such method or argument, or the schema says what cannot be
+                enforced.
+            MissingExtraError: The extra "structured" is not installed.
+        """
+        unknown = sorted(kwargs.keys() - {"strict"})
+        if unknown:
+            raise PromptError(f"with_structured_output takes no argument {unknown[0]!r}.")
+        return structured_output(self, schema, include_raw=include_raw, method=method)
 
     # One batch of the model
 
