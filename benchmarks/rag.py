@@ -1,4 +1,4 @@
-"""A retrieval chain with emphasis on one source: `python benchmarks/rag.py --report docs/langchain-rag.md`.
+"""A retrieval chain with emphasis on one source: `python benchmarks/rag.py --report FILE`.
 
 Documents of the embedded model's world lie in a vector store, embedded by a real model. For each
 question two of them disagree: one is from the registry, which is trusted, one is a rumor. All other
