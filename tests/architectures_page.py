@@ -33,7 +33,7 @@ def fused(model_type: str) -> tuple[str, float]:
     """How a type is steered, and its largest error, in prefill and in decode steps."""
     plain = architectures.decoder(model_type)
     model = copy.deepcopy(plain)
-    heads = heads_of(make_steerable(model))
+    heads = heads_of([*make_steerable(model).layers])
     errors = []
     for request in requests().values():
         unsteered = {name: value for name, value in request.items() if name != BIAS}

@@ -63,7 +63,7 @@ def test_all_types_are_sorted() -> None:
 
 
 def requests() -> dict[str, dict[str, Tensor]]:
-    """One full row, and a left-padded batch in which each row has its own spans and strengths."""
+    """One full row, and left-padded batches in which each row has its own spans and strengths."""
     ids = torch.randint(3, 300, (2, TOKENS), generator=torch.Generator().manual_seed(0))
     there = torch.ones_like(ids)
     there[0, :7] = 0
@@ -72,7 +72,11 @@ def requests() -> dict[str, dict[str, Tensor]]:
     bias[1, :12] = -2
     bias[1, 15:] = -4
     batch = {"input_ids": ids, "attention_mask": there, BIAS: bias}
-    return {"one row": {name: rows[1:] for name, rows in batch.items()}, "padded batch": batch}
+    return {
+        "one row": {name: rows[1:] for name, rows in batch.items()},
+        "padded batch": batch,
+        "few tokens": {name: rows[:, 4:16] for name, rows in batch.items()},
+    }
 
 
 def logits(model: Any, **inputs: Any) -> tuple[Tensor, Tensor]:
@@ -92,11 +96,21 @@ def distance(found: Tensor, wanted: Tensor) -> float:
     return (found - wanted).abs().max().item()
 
 
+def error_of_float32(plain: Any) -> float:
+    """How far the unsteered model is from itself on another kernel, in the worst request."""
+    errors = []
+    for request in requests().values():
+        unsteered = {key: value for key, value in request.items() if key != BIAS}
+        eager = oracle.as_defined(plain, {}, request[BIAS].tolist())
+        errors.append(distance(logits(eager, **unsteered)[1], logits(plain, **unsteered)[1]))
+    return max(errors)
+
+
 @pytest.mark.parametrize("model_type", FUSED)
 def test_is_steered_exactly(model_type: str) -> None:
     plain = architectures.decoder(model_type)
     model = copy.deepcopy(plain)
-    heads = heads_of(make_steerable(model))
+    heads = heads_of([*make_steerable(model).layers])
     for name, request in requests().items():
         unsteered = {key: value for key, value in request.items() if key != BIAS}
         steered_ids, steered = logits(model, **request, **{HEADS: heads})
@@ -109,10 +123,8 @@ def test_is_steered_exactly(model_type: str) -> None:
         assert distance(steered, before) > 1e-3, f"{name}: the steering is felt"
         allowed = 1e-5
         if distance(steered, wanted) >= allowed:
-            # Then float32 itself errs more: here is by how much, unsteered, from kernel to kernel.
-            eager = oracle.as_defined(plain, {}, request[BIAS].tolist())
-            allowed = 3 * distance(logits(eager, **unsteered)[1], before)
-            assert allowed < 1e-4
+            # Then float32 itself errs more, unsteered.
+            allowed = min(3 * error_of_float32(plain), 1e-4)
         assert distance(steered, wanted) < allowed, name
 
 
@@ -121,7 +133,7 @@ def test_is_steered_exactly(model_type: str) -> None:
 def test_bfloat16_errs_no_more_steered_than_unsteered(model_type: str) -> None:
     half = architectures.decoder(model_type).to(torch.bfloat16)
     exact = copy.deepcopy(half).float()
-    heads = heads_of(make_steerable(half))
+    heads = heads_of([*make_steerable(half).layers])
     request = requests()["padded batch"]
     unsteered = {key: value for key, value in request.items() if key != BIAS}
     there = request["attention_mask"].bool()
@@ -147,7 +159,8 @@ TEXT = "The mayor of Tarn is Ada Lowe. The mayor of Tarn is Bo Marsh. Who is the
 def test_a_prompt_reads_alike_alone_and_beside_others(model_type: str) -> None:
     """Also where padding would move positions, and for a profile of the last layer."""
     steered = SteeredModel(architectures.decoder(model_type), tiny.tokenizer())
-    steered.profile = HeadProfile({steered._steerable.layers[-1]: [0, 1, 2, 3]}, alpha=0.01)
+    last = max(steered._steerable.layers)
+    steered.profile = HeadProfile({last: [0, 1, 2, 3]}, alpha=0.01)
     prompt = SpanStr(TEXT, [Span(31, 61), Span(70, 79, 0.3)])
     answers = [" Bo", " Ada Lowe"]
     alone = [steered.score(prompt, [answer])[0] for answer in answers]
