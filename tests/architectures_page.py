@@ -80,7 +80,7 @@ def page() -> str:
         "from a configuration alone.",
         "",
         "A small model of each type, with random weights, was compared with the definition of "
-        "PASTA in float32: one prompt and a left-padded batch, prefill and decode steps. The "
+        "PASTA in float32: one prompt and left-padded batches, prefill and decode steps. The "
         "error is the largest difference of a logit, where 1 is 1e-5, or 2e-6 of the largest "
         f"logit if that is more: {within} of {len(steered)} types are below 1.",
         "",
