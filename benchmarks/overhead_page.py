@@ -188,7 +188,7 @@ def _draw_ratios(axes: object, cells: Sequence[Cell], name: str) -> None:
             found.append((cell.work.tokens, one))
     if not found:
         return
-    axes.errorbar(  # type: ignore[attr-defined]
+    axes.errorbar(  # type: ignore[attr-defined]  # axes are typed as object
         [tokens for tokens, _ in found],
         [one.median for _, one in found],
         [[o.median - o.low for _, o in found], [o.high - o.median for _, o in found]],

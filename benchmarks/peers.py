@@ -31,8 +31,8 @@ def import_pastalib() -> Any:
     if stands_in:
         module = ModuleType("datasets")
         module.__spec__ = ModuleSpec("datasets", None)
-        module.arrow_dataset = SimpleNamespace(Dataset=type("Dataset", (), {}))  # type: ignore[attr-defined]
-        module.dataset_dict = SimpleNamespace(DatasetDict=type("DatasetDict", (), {}))  # type: ignore[attr-defined]
+        module.arrow_dataset = SimpleNamespace(Dataset=type("Dataset", (), {}))  # type: ignore[attr-defined]  # a stand-in
+        module.dataset_dict = SimpleNamespace(DatasetDict=type("DatasetDict", (), {}))  # type: ignore[attr-defined]  # a stand-in
         sys.modules["datasets"] = module
     try:
         from pastalib import pasta

@@ -42,7 +42,7 @@ class MiniLM(Embeddings):
         self._model = SentenceTransformer(str(folder), device="cpu")
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        return self._model.encode(texts, show_progress_bar=False).tolist()  # type: ignore[no-any-return]
+        return self._model.encode(texts, show_progress_bar=False).tolist()  # type: ignore[no-any-return]  # untyped
 
     def embed_query(self, text: str) -> list[float]:
         return self.embed_documents([text])[0]

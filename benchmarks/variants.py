@@ -59,12 +59,12 @@ def make_variant(
     few = choose_heads(shape, SHARES[FEW])
     steering: Callable[[Batch], AbstractContextManager[Any]] = nullcontext
     if name == SEKA:
-        steering = lambda batch: seka_steering(own, batch)  # noqa: E731
+        steering = lambda batch: seka_steering(own, batch)  # noqa: E731  (a field's value)
     elif name == MASKED:
-        steering = lambda batch: masked_steering(own, few, batch)  # noqa: E731
+        steering = lambda batch: masked_steering(own, few, batch)  # noqa: E731  (a field's value)
     elif name == PASTALIB:
         own.set_attn_implementation("eager")
-        steering = lambda batch: pastalib_steering(own, tokenizer, few, batch)  # noqa: E731
+        steering = lambda batch: pastalib_steering(own, tokenizer, few, batch)  # noqa: E731  (a field's value)
     return Variant(name, own, lambda batch: dict(batch.inputs), steering)
 
 

@@ -153,7 +153,7 @@ class EmphasisContext(Context):
     """The variables of a template, `super` of its blocks, and what the template calls."""
 
     @internalcode
-    def call(__self, __obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+    def call(__self, __obj: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: N805  (names of arguments may be self)
         # A plain string cannot take in emphasized pieces, as in {{ ", ".join(documents) }}.
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", None)
         if isinstance(owner, str) and type(owner) in _PLAIN_TEXT and name in ("join", "replace"):
@@ -179,11 +179,11 @@ class EmphasisGenerator(CodeGenerator):
     """
 
     @optimizeconst
-    def visit_Add(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802
+    def visit_Add(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802  (Jinja's name)
         self._operate(node, frame)
 
     @optimizeconst
-    def visit_Mod(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802
+    def visit_Mod(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802  (Jinja's name)
         self._operate(node, frame)
 
     def _operate(self, node: nodes.BinExpr, frame: Frame) -> None:

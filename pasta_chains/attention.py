@@ -157,11 +157,11 @@ def _has_few_queries(query: Tensor, mask: Tensor | None) -> bool:
 def _kernel(kernel: str, module: nn.Module) -> Attend:
     """The kernel as a function; eager attention is each model's own."""
     if kernel != "eager":
-        return ALL_ATTENTION_FUNCTIONS[kernel]  # type: ignore[no-any-return]
+        return ALL_ATTENTION_FUNCTIONS[kernel]  # type: ignore[no-any-return]  # of functions like it
     for cls in type(module).__mro__:
         own = getattr(sys.modules[cls.__module__], "eager_attention_forward", None)
         if own is not None:
-            return own  # type: ignore[no-any-return]
+            return own  # type: ignore[no-any-return]  # of functions like it
     raise UnsupportedModelError(
         f"{type(module).__name__} has no eager attention function of its own, so it cannot be "
         "steered."

@@ -39,7 +39,7 @@ def generate(model: Any, arguments: dict[str, Any]) -> Tensor:
         PromptError: It refuses the arguments.
     """
     try:
-        return model.generate(**arguments, return_dict_in_generate=False)  # type: ignore[no-any-return]
+        return model.generate(**arguments, return_dict_in_generate=False)  # type: ignore[no-any-return]  # the model is Any
     except (ValueError, NotImplementedError, ImportError, AssertionError) as error:
         raise PromptError(f"transformers cannot generate this way: {error}") from error
 

@@ -30,7 +30,7 @@ LLAMA3 = """\
     {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}
-"""  # noqa: E501
+"""  # noqa: E501  (a template as it is published)
 CHATML = (
     "{% for message in messages %}"
     "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
@@ -242,7 +242,7 @@ def test_the_callers_messages_are_left_as_they_were() -> None:
         render_chat(chat, "{{ messages.append(1) }}")
     render_chat(chat, "{{ messages[0].content }}")
     assert chat == [{"role": "user", "content": "a"}]
-    assert type(chat[0]["content"].spans[0]) is Span  # type: ignore[attr-defined]
+    assert type(chat[0]["content"].spans[0]) is Span  # type: ignore[attr-defined]  # the content is a SpanStr
 
 
 @pytest.mark.parametrize(

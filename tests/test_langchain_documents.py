@@ -52,7 +52,7 @@ def test_sentences_are_chosen_in_them() -> None:
         ("The mill is old.", "It opened in 1903."),
     ]
     assert marked(sentences=Words()) == [(FALSE.page_content,), ("It opened in 1903.",)]
-    last = lambda question, sentences: [*[0.0] * (len(sentences) - 1), 1.0]  # noqa: E731
+    last = lambda question, sentences: [*[0.0] * (len(sentences) - 1), 1.0]  # noqa: E731  (a scorer in one line)
     assert marked(sentences=last)[1] == ("Tarn has a mill.",)
 
 

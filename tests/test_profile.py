@@ -52,7 +52,7 @@ def test_equal_profiles_have_equal_hashes_and_cannot_be_changed() -> None:
     assert hash(same) == hash(PROFILE)
     assert len({same, PROFILE, replace(PROFILE, alpha=0.1), replace(PROFILE, heads={0: [1]})}) == 3
     with pytest.raises(FrozenInstanceError):
-        same.alpha = 0.1  # type: ignore[misc]
+        same.alpha = 0.1  # type: ignore[misc]  # frozen: wrong on purpose
 
 
 def test_replace_keeps_the_other_fields_and_checks_the_new_one() -> None:

@@ -137,7 +137,7 @@ def test_a_template_that_renders_otherwise_in_transformers_is_an_error() -> None
     other = tiny.tokenizer()
     other.chat_template = "{{ messages[0].content }}{{ tokenizer_only | default('here') }}"
     apply = other.apply_chat_template
-    other.apply_chat_template = lambda *a, **k: apply(*a, **k, tokenizer_only="there")  # type: ignore[method-assign]
+    other.apply_chat_template = lambda *a, **k: apply(*a, **k, tokenizer_only="there")  # type: ignore[method-assign]  # another template on purpose
     with pytest.raises(PromptError, match="renders another text here than in transformers"):
         prompt_text([{"role": "user", "content": emphasize("a")}], other)
 

@@ -51,10 +51,10 @@ def test_top_heads_and_lists(steered: SteeredModel) -> None:
     assert shares.last_steered[layer, head].item() == share
     assert len(shares.top(99)) == 12
     data = json.loads(json.dumps(shares.to_dict()))
-    assert data["answer_steered"] == shares.answer_steered.tolist()  # type: ignore[union-attr]
+    assert data["answer_steered"] == shares.answer_steered.tolist()  # type: ignore[union-attr]  # there is a profile
     assert (data["layers"], data["answer"]) == ([0, 1, 2], shares.answer)
     with pytest.raises(PromptError, match="use one of last_unsteered"):
-        shares.top(measure="steered")  # type: ignore[arg-type]
+        shares.top(measure="steered")  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_layers_may_have_different_numbers_of_heads() -> None:

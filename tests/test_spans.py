@@ -348,7 +348,7 @@ def test_zeros_after_the_sign_belong_to_the_number() -> None:
     ("operation", "expected"),
     [
         (lambda text: text % (), "one two three"),
-        (lambda text: "%s" % text, "one two three"),  # noqa: UP031
+        (lambda text: "%s" % text, "one two three"),  # noqa: UP031  (what is tested)
         (lambda text: f"<{text}>", "<one two three>"),
         (lambda text: f"{text:>15}", "  one two three"),
         (lambda text: text.format(), "one two three"),

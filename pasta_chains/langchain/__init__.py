@@ -10,7 +10,7 @@ inside its only text block.
 from ..errors import MissingExtraError
 
 try:
-    import langchain_core as _  # noqa: F401
+    import langchain_core as _  # noqa: F401  (only to say what is missing)
 except ImportError as error:
     raise MissingExtraError("langchain-core", "langchain") from error
 

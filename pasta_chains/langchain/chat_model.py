@@ -221,7 +221,7 @@ class ChatPasta(PastaFields, BaseChatModel):
                 seat = Seat(batch)
                 try:
                     return self._at(seat).invoke(given, own, **kwargs)
-                except Exception as error:
+                except Exception as error:  # returned, if that is what was asked for
                     if not return_exceptions:
                         raise
                     return error

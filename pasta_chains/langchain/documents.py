@@ -81,7 +81,7 @@ def emphasize_documents(
 
 def _scorer(sentences: Any) -> Scorer | None:
     if sentences is None or callable(sentences):
-        return sentences  # type: ignore[no-any-return]
+        return sentences  # type: ignore[no-any-return]  # None or a scorer
     if sentences == "bm25":
         return bm25_scores
     if isinstance(sentences, Embeddings):
