@@ -183,6 +183,26 @@ def test_a_batch_asks_only_for_what_the_cache_lacks(
     assert rows == []
 
 
+def test_a_batch_that_nobody_waits_for_stops_the_model(
+    chat: ChatPasta, model: SteeredModel, answers: list[str], cache: InMemoryCache
+) -> None:
+    long: dict[str, Any] = {"max_tokens": 150, "eos_token_id": None}
+    chat.invoke(MARKED, **long)  # one call finds its answer in the cache, and asks nothing
+
+    async def cancelled() -> None:
+        task = asyncio.ensure_future(chat.abatch(INPUTS, **long))
+        while not rows:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with Forwards(model) as rows:
+        asyncio.run(cancelled())  # which waits for its threads
+    assert 0 < len(rows) < 140
+    assert chat.invoke(OTHER).content == answers[1]
+
+
 def test_an_empty_batch_is_empty(chat: ChatPasta) -> None:
     assert chat.batch([]) == []
     assert asyncio.run(chat.abatch([])) == []

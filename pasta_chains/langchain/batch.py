@@ -37,8 +37,7 @@ class Batch:
         self._lock = threading.Lock()
         self._awaited = size
         self._asked: list[_Asked] = []
-        self._left = 0
-        self._size = size
+        self._wanted = 0
         self._cancelled = Cancelled()
 
     def ask(self, prompt: Prompt, call: Call) -> Future[Answers]:
@@ -46,6 +45,7 @@ class Batch:
         asked = _Asked(prompt, call)
         with self._lock:
             self._asked.append(asked)
+            self._wanted += 1
             due = self._arrive()
         self._answer(due)
         return asked.answers
@@ -59,8 +59,8 @@ class Batch:
     def give_up(self) -> None:
         """Tell that a call that asked wants no answer; when none does, the model stops."""
         with self._lock:
-            self._left += 1
-            nobody = self._left == self._size
+            self._wanted -= 1
+            nobody = not self._wanted and not self._awaited
         if nobody:
             self._cancelled.set()
 
