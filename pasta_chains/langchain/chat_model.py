@@ -174,6 +174,18 @@ class ChatPasta(PastaFields, BaseChatModel):
         """Number of tokens that the model reads for messages, its chat template included."""
         return self.model.count_tokens(chat_messages(messages))
 
+    def bind_tools(
+        self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Not there yet.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(
+            "ChatPasta cannot call tools yet. For an object of a schema use with_structured_output."
+        )
+
     def with_structured_output(
         self,
         schema: builtins.dict[str, Any] | type,

@@ -162,6 +162,11 @@ class PastaFields(BaseModel):
                 f"{cls.__name__} has no field {unknown[0]!r}. Arguments of transformers' generate "
                 "go into generation_arguments."
             )
+        if isinstance(values.get("model"), str | Path):
+            raise ValueError(
+                f"model is a name, {str(values['model'])!r}. Load it first: "
+                "SteeredModel.from_pretrained(name, profile=…)."
+            )
         return {name: value for name, value in values.items() if name not in _WITHOUT_EFFECT}
 
     @property
