@@ -75,6 +75,7 @@ def render_chat(
     chat_template: str,
     *,
     add_generation_prompt: bool = True,
+    tools: Sequence[Mapping[str, Any]] | None = None,
     **variables: Any,
 ) -> RenderedChat:
     """Render chat messages with a model's chat template, keeping their emphasis.
@@ -83,11 +84,13 @@ def render_chat(
         messages: Each with `role` and `content`; contents may be `SpanStr`.
         chat_template: Source of the template.
         add_generation_prompt: End with the start of the assistant's answer.
-        **variables: Further variables of the template: `bos_token` and the like, `tools`, ….
+        tools: Schemas of functions that the model may call. Their text is read like that of
+            messages: no part of it can become a control token.
+        **variables: Further variables of the template: `bos_token` and the like.
 
     Raises:
-        PromptError: The messages are malformed, the template refuses them, or it drops the text of
-            a message that has emphasis.
+        PromptError: The messages are malformed, the template refuses them, it drops the text of a
+            message that has emphasis, or it does not show a tool.
     """
     check_messages(messages)
     tracked = _Tracked()
@@ -95,11 +98,13 @@ def render_chat(
         rendered = _compiled(chat_template).render(
             messages=[tracked.message(message) for message in messages],
             add_generation_prompt=add_generation_prompt,
+            tools=tools and tracked.tools(tools),
             **variables,
         )
     except Exception as error:  # a template is a program of its own, and may fail in any way
         raise PromptError(f"The model's chat template refuses these messages: {error}") from error
     text = rendered if isinstance(rendered, SpanStr) else SpanStr(rendered)
+    _check_shows(tools or (), text.text)
     names = tracked.names
     kept = {span.name for span in text.spans if isinstance(span.name, _Number)}
     if len(kept) < len(names):
@@ -119,6 +124,16 @@ def render_chat(
         _ranges(text, MIXED),
         tuple(tracked.sources),
     )
+
+
+def _check_shows(tools: Sequence[Mapping[str, Any]], text: str) -> None:
+    for tool in tools:
+        name = str(tool["function"]["name"])
+        if name not in text:
+            raise PromptError(
+                f"The model's chat template does not show the tool {name!r}, so the model cannot "
+                "know of it. Use a model whose template takes tools, or describe them in a message."
+            )
 
 
 class _Number(str):
@@ -144,6 +159,10 @@ class _Tracked:
         return {
             key: value if key == "role" else self._value(value) for key, value in message.items()
         }
+
+    def tools(self, tools: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """A copy of the schemas of tools."""
+        return [self._value(tool) for tool in tools]
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, str):

@@ -25,13 +25,21 @@ from .inspection import measure_shares
 from .loading import load_pretrained
 from .overflow import Overflow
 from .profile import FILE_NAME, HeadProfile
-from .prompts import Prompt, TokenizedPrompt, as_list, tokenize, tokenize_to_fit
+from .prompts import (
+    Prompt,
+    TokenizedPrompt,
+    as_list,
+    check_chat_template_kwargs,
+    tokenize,
+    tokenize_to_fit,
+)
 from .requests import Request, answer
 from .scoring import continuation_ids, continued, log_probabilities
 from .shares import AttentionShares
 from .steerable import Steerable, heads_on_this_rank, make_steerable
 from .streaming import (
     Cancelled,
+    Decoding,
     StopStrings,
     TextStream,
     cut_at_stop,
@@ -182,6 +190,8 @@ class SteeredModel:
         seed: int | None = None,
         overflow: Overflow = "error",
         structure: Structure | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        skip_special_tokens: bool = True,
         **generation_arguments: Any,
     ) -> list[Generation]:
         """Continue a batch of prompts and tell how each ended.
@@ -195,6 +205,10 @@ class SteeredModel:
             overflow: What to do when a prompt and its answer do not fit the context: "error", or
                 "keep-emphasis" to drop plain text from the prompt, oldest first.
             structure: A form that every answer must have, such as `Structure.json(schema)`.
+            chat_template_kwargs: For the model's chat template: `{"enable_thinking": False}`,
+                `{"tools": [schema, function, …]}`.
+            skip_special_tokens: Leave special tokens out of the text. `tool_calls.ToolFormat`
+                wants them.
             seed: Of sampling (`do_sample=True`). A prompt's answer then depends on nothing else:
                 not on the batch, and not on other threads. None is torch's global generator.
             **generation_arguments: For transformers' `generate`, such as `do_sample`.
@@ -219,8 +233,10 @@ class SteeredModel:
             "seed": seed,
             "overflow": overflow,
             "structure": structure,
+            "chat_template_kwargs": chat_template_kwargs,
+            "skip_special_tokens": skip_special_tokens,
         }
-        return answer(self.model, self.tokenizer, self._requests(prompts, **asked))
+        return answer(self.model, self._requests(prompts, **asked))
 
     async def arun(self, prompts: Prompt | Sequence[Prompt], **arguments: Any) -> list[Generation]:
         """`run` in a thread. Cancelling the task stops the model and waits until it is free.
@@ -236,9 +252,7 @@ class SteeredModel:
         if not prompts:
             return []
         requests = self._requests(prompts, **arguments)
-        return await until_cancelled(
-            lambda: answer(self.model, self.tokenizer, requests), requests[0].cancelled
-        )
+        return await until_cancelled(lambda: answer(self.model, requests), requests[0].cancelled)
 
     async def agenerate(
         self, prompt: Prompt | Sequence[Prompt], **arguments: Any
@@ -278,13 +292,9 @@ class SteeredModel:
 
         def write(streamer: BaseStreamer) -> None:
             streamed = replace(request, arguments=request.arguments | {"streamer": streamer})
-            ended.extend(answer(self.model, self.tokenizer, [streamed]))
+            ended.extend(answer(self.model, [streamed]))
 
-        pieces = stream_text(
-            write,
-            self.tokenizer,
-            request.cancelled,
-        )
+        pieces = stream_text(write, request.decode, request.cancelled)
         cut = cut_at_stop(pieces, request.stopping.stop)
         (read,) = request.prompts
         return TextStream(cut, request.cancelled, ended, read.dropped, read.dropped_tokens)
@@ -373,6 +383,7 @@ class SteeredModel:
         *,
         alpha: float | None = None,
         profile: HeadProfile | str | Path | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """What `self.model.generate` or `self.model` takes for a prompt or a batch.
 
@@ -395,11 +406,17 @@ class SteeredModel:
                 "cannot be put in one batch. Pass one at a time; run and generate do so."
             )
         chosen, heads = self._steering(profile)
-        return self._inputs([self._tokenize(one, alpha, chosen) for one in prompts], heads)
+        tokenized = [
+            self._tokenize(one, alpha, chosen, None, chat_template_kwargs) for one in prompts
+        ]
+        return self._inputs(tokenized, heads)
 
-    def count_tokens(self, prompt: Prompt) -> int:
+    def count_tokens(
+        self, prompt: Prompt, *, chat_template_kwargs: Mapping[str, Any] | None = None
+    ) -> int:
         """Number of tokens the model reads for a prompt."""
-        return len(tokenize(prompt, self.tokenizer, 1.0, self.control_tokens).ids)
+        given = check_chat_template_kwargs(chat_template_kwargs)
+        return len(tokenize(prompt, self.tokenizer, 1.0, self.control_tokens, given).ids)
 
     def _requests(self, prompts: Sequence[Prompt], **arguments: Any) -> list[Request]:
         """One for the whole batch, or one for each prompt if padding would move its positions."""
@@ -419,6 +436,8 @@ class SteeredModel:
         seed: int | None = None,
         overflow: Overflow = "error",
         structure: Structure | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        skip_special_tokens: bool = True,
         cancelled: Cancelled | None = None,
         **arguments: Any,
     ) -> Request:
@@ -426,12 +445,16 @@ class SteeredModel:
         check_new_tokens(max_new_tokens)
         room = self._context.room_for_prompt(max_new_tokens, overflow)
         chosen, heads = self._steering(profile)
-        tokenized = [self._tokenize(prompt, alpha, chosen, room) for prompt in prompts]
+        tokenized = [
+            self._tokenize(prompt, alpha, chosen, room, chat_template_kwargs) for prompt in prompts
+        ]
         inputs = self._inputs(tokenized, heads)
         width = inputs["input_ids"].shape[1]
         stopping = StopStrings(self.tokenizer, checked_stop(stop), width)
         cancelled = cancelled or Cancelled()
         given = arguments.pop("stopping_criteria", ())
+        ends = arguments.get("eos_token_id", self.model.generation_config.eos_token_id)
+        decode = Decoding(self.tokenizer, ends, skip_special_tokens)
         processors = sampling(seed, arguments, self.model.generation_config)
         if structure is not None:
             check_structure_fits(arguments, self.model.generation_config)
@@ -442,7 +465,7 @@ class SteeredModel:
             "max_new_tokens": self._context.room_for_answer(width, max_new_tokens),
             "stopping_criteria": StoppingCriteriaList([*given, stopping, cancelled]),
         }
-        return Request(tokenized, stopping, cancelled, arguments)
+        return Request(tokenized, stopping, cancelled, decode, arguments)
 
     def _steering(
         self, profile: HeadProfile | str | Path | None
@@ -464,13 +487,15 @@ class SteeredModel:
         alpha: float | None,
         profile: HeadProfile | None,
         room: Room | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> TokenizedPrompt:
         if alpha is None:
             alpha = profile.alpha if profile else 1.0
-        if room is None:
-            tokenized = tokenize(prompt, self.tokenizer, alpha, self.control_tokens)
-        else:
-            tokenized = tokenize_to_fit(prompt, self.tokenizer, alpha, room, self.control_tokens)
+        given = check_chat_template_kwargs(chat_template_kwargs)
+        read = (self.tokenizer, alpha, self.control_tokens, given)
+        tokenized = (
+            tokenize(prompt, *read) if room is None else tokenize_to_fit(prompt, room, *read)
+        )
         if tokenized.text.spans and profile is None:
             raise ProfileError(
                 f"The prompt emphasizes text, but {self.name or 'the model'} has no head profile, "

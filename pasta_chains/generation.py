@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import GenerationConfig, LogitsProcessor, PreTrainedTokenizerBase
+from transformers import GenerationConfig, LogitsProcessor
 
 from .errors import PromptError
 from .overflow import Dropped
 from .prompts import TokenizedPrompt
 from .sampling import SeededSampling
-from .streaming import StopStrings
+from .streaming import Decoding, StopStrings
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Generation:
     """What the model wrote for one prompt.
 
     Attributes:
-        text: The new text, without special tokens and without the stop string that ended it.
+        text: The new text, without the end token or stop string that ended it, and without other
+            special tokens unless they were asked for.
         prompt_tokens: Number of tokens read.
         new_tokens: Number of tokens written, the end token included.
         finish_reason: "stop" when the model or a stop string ended the text, otherwise "length".
@@ -38,45 +39,39 @@ class Generation:
 
 
 def read_generation(
-    tokenizer: PreTrainedTokenizerBase,
-    prompt: TokenizedPrompt,
-    new: list[int],
-    stopping: StopStrings,
-    ends: int | list[int] | None,
+    decode: Decoding, prompt: TokenizedPrompt, new: list[int], stopping: StopStrings
 ) -> Generation:
     """Tell what a model wrote from its tokens.
 
     Args:
-        tokenizer: The model's.
+        decode: Makes text of them.
         prompt: What it read.
         new: The tokens written, and padding after them.
         stopping: What was to end the answer.
-        ends: The model's own end tokens.
     """
-    last = {ends} if isinstance(ends, int) else set(ends or ())
+    last = decode.ends
     length = next((i + 1 for i, token in enumerate(new) if token in last), len(new))
     stopped = stopping.length(new[:length])  # what follows is padding
     length = length if stopped is None else stopped
     if stopped is None:
-        text = str(tokenizer.decode(new[:length], skip_special_tokens=True))
+        text = decode(new[:length])
     else:
-        text = _before_stop(tokenizer, new[:length], stopping.stop)
+        text = _before_stop(decode, new[:length], stopping.stop)
     ended = stopped is not None or (length > 0 and new[length - 1] in last)
     reason = "stop" if ended else "length"
     return Generation(text, len(prompt.ids), length, reason, prompt.dropped, prompt.dropped_tokens)
 
 
-def _before_stop(tokenizer: PreTrainedTokenizerBase, new: list[int], stop: Sequence[str]) -> str:
+def _before_stop(decode: Decoding, new: list[int], stop: Sequence[str]) -> str:
     """The text before the first stop string, which may hold special tokens."""
 
     def length(count: int) -> int:
-        return len(str(tokenizer.decode(new[:count])))
+        return len(decode.whole(new[:count]))
 
-    whole = str(tokenizer.decode(new))
+    whole = decode.whole(new)
     cut = min(whole.find(word) for word in stop if word in whole)
     count = bisect_right(range(len(new) + 1), cut, key=length) - 1
-    before = str(tokenizer.decode(new[:count], skip_special_tokens=True))
-    return before + whole[length(count) : cut]
+    return decode(new[:count]) + whole[length(count) : cut]
 
 
 _REFUSED_ARGUMENTS = {

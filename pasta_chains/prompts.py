@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from transformers import PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import DocstringParsingException, get_json_schema
 
 from .chat import Message, Range, RenderedChat, is_chat, render_chat
 from .context import Room
@@ -16,6 +18,10 @@ from .overflow import Dropped, droppable, emphasized, fewest, guessed, without
 from .spans import SpanStr
 from .tokens import Offset, token_bias
 from .untrusted import ControlTokens, check_control_tokens, control_ranges, encode
+
+_NONE: Mapping[str, Any] = {}
+_TAKEN = {"messages", *inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters}
+_TAKEN -= {"tools", "documents"}
 
 Prompt: TypeAlias = str | Sequence[Message]
 """One prompt: a text with or without emphasis, or a list of chat messages."""
@@ -71,18 +77,64 @@ def as_list(prompts: Prompt | Sequence[Prompt]) -> tuple[list[Prompt], bool]:
     return list(prompts), True  # type: ignore[arg-type]  # checked above
 
 
-def prompt_text(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> SpanStr:
+def prompt_text(
+    prompt: Prompt,
+    tokenizer: PreTrainedTokenizerBase,
+    chat_template_kwargs: Mapping[str, Any] = _NONE,
+) -> SpanStr:
     """Render a prompt to the text that the model reads.
 
     Raises:
         PromptError: It is neither text nor chat messages; or the model has no chat template, or
             the template renders another text here than in transformers.
     """
-    return _rendered(prompt, tokenizer).text
+    return _rendered(prompt, tokenizer, chat_template_kwargs).text
 
 
-def _rendered(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> RenderedChat:
+def check_chat_template_kwargs(given: object) -> dict[str, Any]:
+    """Returns the arguments of a chat template; None is none.
+
+    Raises:
+        PromptError: They are no mapping, say what is not theirs to say, or hold a malformed tool.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise PromptError(f"chat_template_kwargs is {given!r}; it must be a mapping.")
+    for name in given:
+        if name in _TAKEN:
+            raise PromptError(f"chat_template_kwargs cannot set {name!r}.")
+    found = dict(given)
+    if found.get("tools") is not None:
+        found["tools"] = [*map(_tool_schema, found["tools"])]
+    return found
+
+
+def _tool_schema(tool: Any) -> Mapping[str, Any]:
+    if callable(tool):
+        try:
+            schema: Mapping[str, Any] = get_json_schema(tool)
+        except DocstringParsingException as error:
+            raise PromptError(f"The function {tool.__name__} cannot be a tool: {error}") from error
+        return schema
+    function = tool.get("function") if isinstance(tool, Mapping) else None
+    if not isinstance(tool, Mapping) or not isinstance(function, Mapping) or "name" not in function:
+        raise PromptError(
+            f"{tool!r} is no tool; it must be a function, or a schema such as "
+            "{'type': 'function', 'function': {'name': …, 'description': …, 'parameters': …}}."
+        )
+    return tool
+
+
+def _rendered(
+    prompt: Prompt, tokenizer: PreTrainedTokenizerBase, given: Mapping[str, Any]
+) -> RenderedChat:
     if isinstance(prompt, str):
+        if given:
+            raise PromptError(
+                f"{next(iter(given))} is for a chat template, but the prompt is one text, which "
+                "goes through none. Pass chat messages."
+            )
         return RenderedChat(prompt if isinstance(prompt, SpanStr) else SpanStr(prompt))
     if not is_chat(prompt):
         raise PromptError(f"A prompt is a text or a list of chat messages, not {prompt!r}.")
@@ -92,13 +144,15 @@ def _rendered(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> RenderedCha
             "prompt as one text, or set tokenizer.chat_template."
         )
     try:
-        template = tokenizer.get_chat_template()
+        template = tokenizer.get_chat_template(tools=given.get("tools"))
     except ValueError as error:  # several, and none is the default
         raise PromptError(str(error)) from error
-    variables: dict[str, Any] = {"tools": None, "documents": None, **tokenizer.special_tokens_map}
+    variables: dict[str, Any] = {"documents": None, **tokenizer.special_tokens_map, **given}
     rendered = render_chat(prompt, template, **variables)
     plain = [{**message, "content": SpanStr(message["content"]).text} for message in prompt]
-    official = tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True)
+    official = tokenizer.apply_chat_template(
+        plain, tokenize=False, add_generation_prompt=True, **given
+    )
     if rendered.text.text != official:
         raise PromptError(
             "The model's chat template renders another text here than in transformers, so emphasis "
@@ -112,6 +166,7 @@ def tokenize(
     tokenizer: PreTrainedTokenizerBase,
     alpha: float,
     control_tokens: ControlTokens = "template",
+    chat_template_kwargs: Mapping[str, Any] = _NONE,
 ) -> TokenizedPrompt:
     """Tokenize a prompt, once, and give each token its bias.
 
@@ -121,23 +176,25 @@ def tokenize(
         tokenizer: A fast tokenizer.
         alpha: For spans that have none of their own.
         control_tokens: Which text may become the tokenizer's control tokens.
+        chat_template_kwargs: From `check_chat_template_kwargs`.
 
     Raises:
         PromptError: The prompt is empty or malformed, or has control tokens that cannot be kept
             text.
         EmphasisError: A span covers no token.
     """
-    text, encoded = _encode(prompt, tokenizer, control_tokens)
+    text, encoded = _encode(prompt, tokenizer, control_tokens, chat_template_kwargs)
     bias = token_bias(text, encoded.offsets, alpha)
     return TokenizedPrompt(text, encoded.ids, bias, offsets=encoded.offsets)
 
 
 def tokenize_to_fit(
     prompt: Prompt,
+    room: Room,
     tokenizer: PreTrainedTokenizerBase,
     alpha: float,
-    room: Room,
     control_tokens: ControlTokens = "template",
+    chat_template_kwargs: Mapping[str, Any] = _NONE,
 ) -> TokenizedPrompt:
     """Tokenize a prompt, without some of its plain text where that is too long.
 
@@ -148,7 +205,7 @@ def tokenize_to_fit(
 
     def shortened(count: int) -> TokenizedPrompt:
         shorter, dropped = without(prompt, pieces[:count])
-        found = tokenize(shorter, tokenizer, alpha, control_tokens)
+        found = tokenize(shorter, tokenizer, alpha, control_tokens, chat_template_kwargs)
         saved = len(whole.ids) - len(found.ids)
         return replace(found, dropped=dropped, dropped_tokens=saved)
 
@@ -156,7 +213,7 @@ def tokenize_to_fit(
         found = shortened(count)
         return found if len(found.ids) <= room.wanted else None
 
-    whole = tokenize(prompt, tokenizer, alpha, control_tokens)
+    whole = tokenize(prompt, tokenizer, alpha, control_tokens, chat_template_kwargs)
     too_many = len(whole.ids) - room.wanted
     if too_many <= 0:
         return whole
@@ -165,7 +222,10 @@ def tokenize_to_fit(
     pieces = droppable(prompt, _markers(whole, tokenizer) if is_read else ())
     least = shortened(len(pieces))
     if len(least.ids) > room.most:
-        raise _too_long(without(prompt, pieces)[0], tokenizer, control_tokens, room)
+        raise _too_long(
+            *_encode(without(prompt, pieces)[0], tokenizer, control_tokens, chat_template_kwargs),
+            room,
+        )
     if len(least.ids) > room.wanted:
         return least
     guess = guessed(pieces, too_many * len(whole.text) / len(whole.ids))
@@ -173,10 +233,13 @@ def tokenize_to_fit(
 
 
 def _encode(
-    prompt: Prompt, tokenizer: PreTrainedTokenizerBase, control_tokens: ControlTokens
+    prompt: Prompt,
+    tokenizer: PreTrainedTokenizerBase,
+    control_tokens: ControlTokens,
+    chat_template_kwargs: Mapping[str, Any],
 ) -> tuple[SpanStr, Encoded]:
     check_control_tokens(control_tokens)
-    rendered = _rendered(prompt, tokenizer)
+    rendered = _rendered(prompt, tokenizer, chat_template_kwargs)
     is_text = isinstance(prompt, str)
     if control_tokens == "anywhere":
         rendered = RenderedChat(rendered.text)
@@ -193,14 +256,8 @@ def _markers(prompt: TokenizedPrompt, tokenizer: PreTrainedTokenizerBase) -> lis
     return control_ranges(prompt.text.text, encoded, tokenizer)
 
 
-def _too_long(
-    prompt: Prompt,
-    tokenizer: PreTrainedTokenizerBase,
-    control_tokens: ControlTokens,
-    room: Room,
-) -> PromptTooLongError:
+def _too_long(text: SpanStr, encoded: Encoded, room: Room) -> PromptTooLongError:
     """What to say of a prompt that is too long although all its plain text was dropped."""
-    text, encoded = _encode(prompt, tokenizer, control_tokens)
     stays = emphasized(text)
     needed = sum(1 for start, end in encoded.offsets if start < end and stays.touch(start, end))
     return PromptTooLongError(

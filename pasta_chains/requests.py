@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from .errors import PromptError
 from .generation import Generation, read_generation
 from .prompts import TokenizedPrompt
-from .streaming import Cancelled, StopStrings
+from .streaming import Cancelled, Decoding, StopStrings
 
 
 @dataclass(frozen=True)
@@ -23,12 +22,14 @@ class Request:
         prompts: As the model reads them.
         stopping: What ends an answer.
         cancelled: Ends all of them.
+        decode: Makes text of the tokens of an answer.
         arguments: All of transformers' `generate`.
     """
 
     prompts: list[TokenizedPrompt]
     stopping: StopStrings
     cancelled: Cancelled
+    decode: Decoding
     arguments: dict[str, Any]
 
 
@@ -44,9 +45,7 @@ def generate(model: Any, arguments: dict[str, Any]) -> Tensor:
         raise PromptError(f"transformers cannot generate this way: {error}") from error
 
 
-def answer(
-    model: Any, tokenizer: PreTrainedTokenizerBase, requests: Sequence[Request]
-) -> list[Generation]:
+def answer(model: Any, requests: Sequence[Request]) -> list[Generation]:
     """Run requests one after the other, and tell how each of their prompts was answered.
 
     Raises:
@@ -57,10 +56,9 @@ def answer(
         arguments = request.arguments
         output = generate(model, arguments)
         width = arguments["input_ids"].shape[1]
-        ends = arguments.get("eos_token_id", model.generation_config.eos_token_id)
         copies = len(output) // len(request.prompts)
         for number, row in enumerate(output):
             prompt = request.prompts[number // copies]
             new = row[width:].tolist()
-            answers.append(read_generation(tokenizer, prompt, new, request.stopping, ends))
+            answers.append(read_generation(request.decode, prompt, new, request.stopping))
     return answers

@@ -23,11 +23,44 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
+class Decoding:
+    """Makes text of the tokens of an answer.
+
+    Args:
+        tokenizer: The model's.
+        ends: The model's end tokens.
+        skip_special_tokens: Leave out all special tokens, not only the end token.
+
+    Attributes:
+        ends: The model's end tokens.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        ends: int | Sequence[int] | None = None,
+        skip_special_tokens: bool = True,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._skip = skip_special_tokens
+        self.ends = frozenset([ends] if isinstance(ends, int) else ends or ())
+
+    def __call__(self, ids: Sequence[int]) -> str:
+        """The text of new tokens."""
+        if not self._skip and ids and ids[-1] in self.ends:
+            ids = ids[:-1]
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=self._skip))
+
+    def whole(self, ids: Sequence[int]) -> str:
+        """The text of tokens, all special ones included."""
+        return str(self._tokenizer.decode(list(ids)))
+
+
 class _Queued(BaseStreamer):
     """Puts new text into a queue as soon as its characters are complete."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, queue: Queue[Any]) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, decode: Decoding, queue: Queue[Any]) -> None:
+        self._decode = decode
         self._queue = queue
         self._ids: list[int] | None = None  # until the prompt has come
         self._sent = 0
@@ -46,7 +79,7 @@ class _Queued(BaseStreamer):
 
     def _text(self) -> str:
         # All of it: a tokenizer may write the first token of a text without its leading space.
-        return str(self._tokenizer.decode(self._ids or [], skip_special_tokens=True))
+        return self._decode(self._ids or [])
 
     def _send(self, text: str) -> None:
         if len(text) > self._sent:
@@ -157,7 +190,7 @@ class TextStream(Generator[str, None, None]):
 
 def stream_text(
     generate: Callable[[BaseStreamer], object],
-    tokenizer: PreTrainedTokenizerBase,
+    decode: Decoding,
     cancelled: Cancelled,
 ) -> Generator[str, None, None]:
     """Run `generate` in a thread and yield its text as it comes.
@@ -167,7 +200,7 @@ def stream_text(
 
     Args:
         generate: Called with the streamer to hand on.
-        tokenizer: Decodes the tokens.
+        decode: Makes text of tokens.
         cancelled: Among the stopping criteria of `generate`.
     """
     queue: Queue[str | BaseException | None] = Queue()
@@ -175,7 +208,7 @@ def stream_text(
     def work() -> None:
         outcome: BaseException | None = None
         try:
-            generate(_Queued(tokenizer, queue))
+            generate(_Queued(decode, queue))
         except BaseException as error:  # handed to the reader, who raises it
             outcome = error
         queue.put(outcome)

@@ -78,7 +78,17 @@ class Structure:
                 f"The options are {options!r}; they must be texts, none of them empty."
             )
         shown = " | ".join(json.dumps(option) for option in options)
-        return cls(_llguidance().LLMatcher.grammar_from_lark(f"start: {shown}"))
+        return cls.lark(f"start: {shown}")
+
+    @classmethod
+    def lark(cls, grammar: str) -> Self:
+        """Text of a context-free grammar, in llguidance's kind of Lark."""
+        return cls(_llguidance().LLMatcher.grammar_from_lark(grammar))
+
+    @staticmethod
+    def json_rule(schema: Mapping[str, Any]) -> str:
+        """The right side of a rule of such a grammar, for JSON of a schema."""
+        return f"%json {json.dumps({**schema, 'x-guidance': _WRITTEN})}"
 
 
 def grammar_tokenizer(

@@ -13,7 +13,7 @@ from pasta_chains.errors import ProfileError, PromptError
 from pasta_chains.generation import read_generation
 from pasta_chains.profile import HeadProfile
 from pasta_chains.prompts import tokenize
-from pasta_chains.streaming import StopStrings
+from pasta_chains.streaming import Decoding, StopStrings
 
 TEXT = "The mayor of Tarn is"
 
@@ -33,7 +33,7 @@ def test_a_stop_string_may_hold_special_tokens(stop: str, text: str) -> None:
     assert tokenizer.bos_token_id in ids
     prompt = tokenize(TEXT, tokenizer, 0.1)
     stopping = StopStrings(tokenizer, [stop], 0)
-    assert read_generation(tokenizer, prompt, ids, stopping, None).text == text
+    assert read_generation(Decoding(tokenizer), prompt, ids, stopping).text == text
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import torch
 
 from pasta_chains.streaming import (
     Cancelled,
+    Decoding,
     StopStrings,
     TextStream,
     cut_at_stop,
@@ -54,7 +55,7 @@ def streamed(
 ) -> Generator[str, None, None]:
     stopping = Cancelled()
     write = writes(ids, error)
-    return stream_text(lambda streamer: write(streamer, stopping), tokenizer, stopping)
+    return stream_text(lambda streamer: write(streamer, stopping), Decoding(tokenizer), stopping)
 
 
 @pytest.mark.parametrize("make", [tiny.tokenizer, tiny.metaspace_tokenizer])
@@ -188,7 +189,8 @@ def test_the_length_up_to_a_stop_string_counts_the_token_that_completes_it(
 def background(ids: list[int]) -> TextStream:
     stopping = Cancelled()
     write = writes(ids)
-    pieces = stream_text(lambda streamer: write(streamer, stopping), tiny.tokenizer(), stopping)
+    decode = Decoding(tiny.tokenizer())
+    pieces = stream_text(lambda streamer: write(streamer, stopping), decode, stopping)
     return TextStream(pieces, stopping)
 
 

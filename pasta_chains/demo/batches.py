@@ -22,7 +22,7 @@ EASY = Difficulty((1, 2), (1, 1), 3)
 MEDIUM = Difficulty((2, 4), (1, 2), 8)
 FULL = Difficulty((2, 8), (1, 4), 12)
 
-LOOSENED = 0.15
+LOOSENED = 0.2
 """Share of statements and questions with meaningless words between their own."""
 
 IGNORED = -100
@@ -103,7 +103,7 @@ def _difficulty(progress: float, rng: Random) -> Difficulty:
         return EASY
     if progress < 0.375:
         return rng.choices((EASY, MEDIUM), (1, 4))[0]
-    return rng.choices((MEDIUM, FULL), (1, 4))[0]
+    return rng.choices((MEDIUM, FULL), (2, 3))[0]
 
 
 def _batch(rows: list[tuple[list[int], list[bool]]], length: int, pad: int) -> Batch:

@@ -37,10 +37,23 @@ class Relation:
         text = self.statements[0].format(e=entity, v=value)
         return text[0].upper() + text[1:]
 
-    def phrase(self, kind: str, rng: Random, *, held_out: bool) -> str:
-        """Draw a phrasing of `kind` ("statements" or "questions")."""
-        options: tuple[str, ...] = getattr(self, kind)
-        return options[-1] if held_out else rng.choice(options[:-1])
+    def statement(self, value: str, rng: Random, *, held_out: bool) -> str:
+        """Draw a phrasing of the statement that fits a value.
+
+        Values that come before what they belong to are the hardest to find, and so come more often
+        than among the phrasings. None in small letters begins a sentence.
+        """
+        if held_out:
+            return self.statements[-1]
+        known = self.statements[:-1]
+        if value[0].islower() and not value.startswith("the "):
+            known = tuple(text for text in known if not text.startswith("{v}"))
+        first = tuple(text for text in known if text.index("{v}") < text.index("{e}"))
+        return rng.choice(first if first and rng.random() < _VALUE_FIRST else known)
+
+    def question(self, rng: Random, *, held_out: bool) -> str:
+        """Draw a phrasing of the question."""
+        return self.questions[-1] if held_out else rng.choice(self.questions[:-1])
 
 
 def entity_of(kind: str, rng: Random, *, held_out: bool) -> str:
@@ -73,6 +86,9 @@ def value_of(kind: str, rng: Random, *, held_out: bool) -> str:
     }
     return rng.choice(lists[kind])
 
+
+_VALUE_FIRST = 0.25
+"""Share of statements drawn from those that give the value first, besides those drawn by chance."""
 
 _FIXED = (
     Relation(

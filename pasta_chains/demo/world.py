@@ -100,15 +100,13 @@ class World:
         rng = self.rng
         if value is None:
             value = value_of(relation.value, rng, held_out=self.held_out)
-        sentence = self._phrase(relation, "statements")
-        sentence = _sentence(sentence.format(e=entity, v=value))
+        pattern = relation.statement(value, rng, held_out=rng.random() < self.new_phrasings)
+        sentence = _sentence(self._loosen(pattern).format(e=entity, v=value))
         sentence = _sentence(decorate(sentence, rng, held_out=self.held_out))
         return Fact(relation, entity, value, sentence)
 
-    def _phrase(self, relation: Relation, kind: str) -> str:
-        rng = self.rng
-        pattern = relation.phrase(kind, rng, held_out=rng.random() < self.new_phrasings)
-        return loosen(pattern, rng) if rng.random() < self.loosened else pattern
+    def _loosen(self, pattern: str) -> str:
+        return loosen(pattern, self.rng) if self.rng.random() < self.loosened else pattern
 
     def _documents(self, difficulty: Difficulty) -> list[list[Fact | str]]:
         rng = self.rng
@@ -177,7 +175,8 @@ class World:
         return questions
 
     def _ask(self, fact: Fact, answers: tuple[tuple[int, Fact], ...]) -> Question:
-        text = self._phrase(fact.relation, "questions")
+        rng = self.rng
+        text = self._loosen(fact.relation.question(rng, held_out=rng.random() < self.new_phrasings))
         return Question(_sentence(text.format(e=fact.entity)), answers)
 
     def _unanswerable(self, facts: list[tuple[int, Fact]]) -> Question:

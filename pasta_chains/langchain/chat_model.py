@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.messages.ai import UsageMetadata
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list, get_executor_for_config
 from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr
 
 from ..errors import PromptError
-from ..generation import Generation
 from ..spans import SpanStr
+from .answers import Question, StreamedAnswer
 from .batch import Batch, Seat
 from .content import chat_messages, emphasized_content
 from .options import PastaFields
 from .prompts import EmphasisPromptValue
 from .structured import structured_output
+from .tools import ToolUse, binding, without_tools
 
 
 class ChatPasta(PastaFields, BaseChatModel):
@@ -79,10 +80,10 @@ class ChatPasta(PastaFields, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call, prompt = self._call(stop, kwargs), chat_messages(messages)
+        asked = self._question(messages, stop, kwargs)
         if self._seat is not None:
-            return self._result(self._seat.ask(prompt, call).result())
-        return self._result(call.run([prompt]))
+            return asked.result(self._seat.ask(asked.prompt, asked.call).result())
+        return asked.result(asked.call.run([asked.prompt]))
 
     async def _agenerate(
         self,
@@ -91,12 +92,12 @@ class ChatPasta(PastaFields, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        call, prompt = self._call(stop, kwargs), chat_messages(messages)
+        asked = self._question(messages, stop, kwargs)
         if self._seat is None:
-            return self._result(await call.arun([prompt]))
+            return asked.result(await asked.call.arun([asked.prompt]))
         try:
-            asked = await asyncio.to_thread(self._seat.ask, prompt, call)
-            return self._result(await asyncio.wrap_future(asked))
+            coming = await asyncio.to_thread(self._seat.ask, asked.prompt, asked.call)
+            return asked.result(await asyncio.wrap_future(coming))
         except asyncio.CancelledError:
             self._seat.give_up()
             raise
@@ -108,11 +109,11 @@ class ChatPasta(PastaFields, BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        call = self._call(stop, kwargs)
-        stream = call.stream(chat_messages(messages))
-        for piece in call.pieces(stream):
-            yield _chunk(piece)
-        yield self._last_chunk(stream.generation)
+        asked = self._question(messages, stop, kwargs)
+        stream, answer = asked.call.stream(asked.prompt), StreamedAnswer(asked)
+        for piece in asked.call.pieces(stream):
+            yield from answer.feed(piece)
+        yield from answer.finish(stream.generation)
 
     async def _astream(
         self,
@@ -121,45 +122,22 @@ class ChatPasta(PastaFields, BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        call = self._call(stop, kwargs)
-        stream = call.stream(chat_messages(messages))
-        async for piece in call.apieces(stream):
-            yield _chunk(piece)
-        yield self._last_chunk(stream.generation)
+        asked = self._question(messages, stop, kwargs)
+        stream, answer = asked.call.stream(asked.prompt), StreamedAnswer(asked)
+        async for piece in asked.call.apieces(stream):
+            for chunk in answer.feed(piece):
+                yield chunk
+        for chunk in answer.finish(stream.generation):
+            yield chunk
 
-    def _result(self, answers: Sequence[Generation]) -> ChatResult:
-        return ChatResult(
-            generations=[
-                ChatGeneration(
-                    message=AIMessage(
-                        answer.text,
-                        usage_metadata=_usage(answer),
-                        response_metadata=self._metadata(answer),
-                    )
-                )
-                for answer in answers
-            ]
-        )
-
-    def _last_chunk(self, answer: Generation) -> ChatGenerationChunk:
-        return ChatGenerationChunk(
-            message=AIMessageChunk(
-                content="",
-                usage_metadata=_usage(answer),
-                response_metadata=self._metadata(answer),
-                chunk_position="last",
-            )
-        )
-
-    def _metadata(self, answer: Generation) -> dict[str, Any]:
-        told: dict[str, Any] = {
-            "model_name": self.model.name,
-            "model_provider": "pasta_chains",
-            "finish_reason": answer.finish_reason,
-        }
-        if answer.dropped:
-            told["dropped_tokens"] = answer.dropped_tokens
-        return told
+    def _question(
+        self, messages: list[BaseMessage], stop: list[str] | None, given: Mapping[str, Any]
+    ) -> Question:
+        given = {**self.generation_arguments, **given}
+        tools = ToolUse.of(self.model, given)
+        more = tools.arguments if tools else {}
+        call = self._call(stop, {**without_tools(given), **more})
+        return Question(call, chat_messages(messages), tools)
 
     def get_token_ids(self, text: str) -> list[int]:
         """Token ids of a text, by the model's own tokenizer."""
@@ -172,19 +150,39 @@ class ChatPasta(PastaFields, BaseChatModel):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
         """Number of tokens that the model reads for messages, its chat template included."""
-        return self.model.count_tokens(chat_messages(messages))
+        shown = {"tools": [convert_to_openai_tool(tool) for tool in tools]} if tools else None
+        return self.model.count_tokens(chat_messages(messages), chat_template_kwargs=shown)
 
     def bind_tools(
-        self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any
+        self,
+        tools: Sequence[builtins.dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: builtins.dict[str, Any] | str | bool | None = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """Not there yet.
+        """A model that knows of tools, through its own chat template.
+
+        Args:
+            tools: Functions, LangChain tools, pydantic or TypedDict classes, or schemas.
+            tool_choice: "auto" to let the model choose; "any", "required" or True for a call of one
+                of the tools, or a tool's name for a call of that one: the model can then write
+                nothing else, and the arguments are of the tool's schema. "none" shows it no tool.
+            strict: Make sure that the arguments are of the schema; they are whenever a call is
+                asked for, and cannot be made so where the model may choose.
+            parallel_tool_calls: Whether an answer that must call a tool may do so more than once.
+                One call by default.
+            **kwargs: Further arguments of each call.
 
         Raises:
-            NotImplementedError: Always.
+            PromptError: The chat template shows no tools, there is no such tool, or a schema says
+                what cannot be enforced.
+            MissingExtraError: A call is asked for, and the extra "structured" is not installed.
         """
-        raise NotImplementedError(
-            "ChatPasta cannot call tools yet. For an object of a schema use with_structured_output."
-        )
+        asked = binding(tools, tool_choice, strict=strict, parallel_tool_calls=parallel_tool_calls)
+        ToolUse.of(self.model, asked)  # what is wrong shows here, before the first answer
+        return self.bind(**asked, **kwargs)
 
     def with_structured_output(
         self,
@@ -295,15 +293,3 @@ def _with_blocks(message: Any) -> Any:
     if isinstance(message, dict) and isinstance(message.get("content"), SpanStr):
         return {**message, "content": emphasized_content(message["content"])}
     return message
-
-
-def _chunk(piece: str) -> ChatGenerationChunk:
-    return ChatGenerationChunk(message=AIMessageChunk(content=piece))
-
-
-def _usage(answer: Generation) -> UsageMetadata:
-    return UsageMetadata(
-        input_tokens=answer.prompt_tokens,
-        output_tokens=answer.new_tokens,
-        total_tokens=answer.prompt_tokens + answer.new_tokens,
-    )

@@ -1,0 +1,181 @@
+"""Tools that a chat model may call: what a call is asked with, and the messages that come of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from ..engine import SteeredModel
+from ..errors import PromptError
+from ..tool_calls import (
+    InvalidToolCall,
+    OtherText,
+    Piece,
+    ToolCall,
+    ToolFormat,
+    new_call_id,
+    tool_format,
+)
+
+Schema = Mapping[str, Any]
+
+_ARGUMENTS = ("tools", "tool_choice", "parallel_tool_calls")
+_ANY = ("any", "required", True)
+
+
+def binding(
+    tools: Sequence[Any],
+    tool_choice: Any,
+    *,
+    strict: bool | None,
+    parallel_tool_calls: bool | None,
+) -> dict[str, Any]:
+    """The arguments of a call that knows of tools.
+
+    Args:
+        tools: Functions, LangChain tools, pydantic or TypedDict classes, or schemas.
+        tool_choice: As for `ChatPasta.bind_tools`.
+        strict: Whether a call must keep to its schema.
+        parallel_tool_calls: Whether an answer that must call may do so more than once.
+
+    Raises:
+        PromptError: There is no such tool, or the arguments contradict each other.
+    """
+    schemas = [convert_to_openai_tool(tool) for tool in tools]
+    forced = _forced(schemas, tool_choice)
+    if not forced and strict:
+        raise PromptError(
+            "strict makes sure of calls that are sure to come: set tool_choice to 'any' or to the "
+            "name of a tool, too."
+        )
+    if not forced and parallel_tool_calls is not None:
+        raise PromptError(
+            "parallel_tool_calls is for answers that must call a tool: set tool_choice to 'any' or "
+            "to the name of a tool, too. Other answers call as many as the model likes."
+        )
+    given = {"tools": schemas, "tool_choice": tool_choice}
+    if parallel_tool_calls is not None:
+        given["parallel_tool_calls"] = parallel_tool_calls
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _forced(schemas: Sequence[Schema], choice: Any) -> Sequence[Schema]:
+    """The tools of which one must be called; none if the model may choose."""
+    if choice in (None, "auto", "none", False):
+        return []
+    if not schemas:
+        raise PromptError(f"tool_choice is {choice!r}, but there is no tool.")
+    if choice in _ANY:
+        return schemas
+    name = choice["function"]["name"] if isinstance(choice, Mapping) else choice
+    found = [schema for schema in schemas if schema["function"]["name"] == name]
+    if not found:
+        names = ", ".join(repr(schema["function"]["name"]) for schema in schemas)
+        raise PromptError(
+            f"tool_choice is {name!r}, and there is no such tool. It is 'auto', 'any', 'none' or "
+            f"one of {names}."
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class ToolUse:
+    """The tools of one call to a model.
+
+    Attributes:
+        tools: Their schemas.
+        format: How the model calls them.
+        arguments: Those of `SteeredModel.run` that make it do so.
+    """
+
+    tools: Sequence[Schema]
+    format: ToolFormat
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, model: SteeredModel, given: Mapping[str, Any]) -> Self | None:
+        """The tools among the arguments of a call; None if it shows the model none.
+
+        Raises:
+            PromptError: There is no such tool, the model cannot call tools, or an answer would have
+                two forms.
+        """
+        tools = [convert_to_openai_tool(tool) for tool in given.get("tools") or ()]
+        choice = given.get("tool_choice")
+        forced = _forced(tools, choice)
+        if not tools or choice == "none":
+            return None
+        used = tool_format(model.tokenizer)
+        shown = {**(given.get("chat_template_kwargs") or {}), "tools": tools}
+        arguments: dict[str, Any] = {"chat_template_kwargs": shown, "skip_special_tokens": False}
+        if forced:
+            if given.get("structure") is not None:
+                raise PromptError(
+                    "An answer cannot both call a tool and have a structure. Leave tool_choice or "
+                    "structure out."
+                )
+            several = bool(given.get("parallel_tool_calls"))
+            arguments["structure"] = used.structure(forced, model.tokenizer, several=several)
+        return cls(tools, used, arguments)
+
+
+def without_tools(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call that are not about tools."""
+    return {name: value for name, value in given.items() if name not in _ARGUMENTS}
+
+
+def message(pieces: Iterable[Piece], **told: Any) -> AIMessage:
+    """The message of a whole answer.
+
+    Args:
+        pieces: All of the answer.
+        **told: Further fields of the message.
+    """
+    content, calls, invalid = "", [], []
+    others: dict[str, str] = {}
+    for piece in pieces:
+        match piece:
+            case ToolCall(name, arguments, number):
+                calls.append(tool_call(name=name, args=arguments, id=number))
+            case InvalidToolCall(text, error):
+                invalid.append(
+                    invalid_tool_call(name=None, args=text, id=new_call_id(), error=error)
+                )
+            case OtherText(field, text):
+                others[field] = others.get(field, "") + text
+            case text:
+                content += text
+    return AIMessage(
+        content, tool_calls=calls, invalid_tool_calls=invalid, additional_kwargs=others, **told
+    )
+
+
+def chunks(pieces: Iterable[Piece], started: list[ToolCall | InvalidToolCall]) -> Iterator[Any]:
+    """The pieces of an answer as chunks of a message; a call is one chunk.
+
+    Args:
+        pieces: Some pieces.
+        started: The calls before them, to which theirs are added.
+    """
+    for piece in pieces:
+        match piece:
+            case str():
+                yield AIMessageChunk(content=piece)
+            case OtherText(field, text):
+                yield AIMessageChunk(content="", additional_kwargs={field: text})
+            case ToolCall() | InvalidToolCall():
+                yield AIMessageChunk(content="", tool_call_chunks=[_chunk(piece, len(started))])
+                started.append(piece)
+
+
+def _chunk(call: ToolCall | InvalidToolCall, index: int) -> Any:
+    if isinstance(call, InvalidToolCall):
+        return tool_call_chunk(name=None, args=call.text, id=new_call_id(), index=index)
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    return tool_call_chunk(name=call.name, args=arguments, id=call.id, index=index)
