@@ -207,8 +207,8 @@ class SteeredModel:
             structure: A form that every answer must have, such as `Structure.json(schema)`.
             chat_template_kwargs: For the model's chat template: `{"enable_thinking": False}`,
                 `{"tools": [schema, function, …]}`.
-            skip_special_tokens: Leave special tokens out of the text. `tool_calls.ToolFormat`
-                wants them.
+            skip_special_tokens: Leave special tokens out of the text. `ToolReader` wants
+                them.
             seed: Of sampling (`do_sample=True`). A prompt's answer then depends on nothing else:
                 not on the batch, and not on other threads. None is torch's global generator.
             **generation_arguments: For transformers' `generate`, such as `do_sample`.

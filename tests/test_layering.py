@@ -25,8 +25,8 @@ LAYERS = [
     ["control", "overflow", "arithmetic"],
     ["untrusted", "context"],
     ["prompts", "attention", "streaming", "sampling", "structured", "adapters", "shares"],
-    ["masking", "inputs"],
-    ["steerable", "generation", "loading", "inspection", "scoring"],
+    ["masking", "inputs", "tool_formats"],
+    ["steerable", "generation", "loading", "inspection", "scoring", "tool_calls"],
     ["requests"],
     ["engine"],
     [""],  # the package itself, for those who use it from outside

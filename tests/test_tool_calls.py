@@ -19,10 +19,10 @@ from pasta_chains.tool_calls import (
     InvalidToolCall,
     OtherText,
     ToolCall,
-    ToolFormat,
+    ToolReader,
     read_answer,
-    tool_format,
 )
+from pasta_chains.tool_formats import ToolFormat, tool_format
 
 TEMPLATES = {
     "Hermes and Qwen": tool_templates.HERMES,
@@ -58,7 +58,7 @@ def format_of(template: str) -> ToolFormat:
 
 
 def read(template: str, text: str, tools: list[Any] | None = None) -> list[Any]:
-    return joined(read_answer(format_of(template).reader(tools or [ADD, SAY]), text))
+    return joined(read_answer(ToolReader(format_of(template), tools or [ADD, SAY]), text))
 
 
 def joined(pieces: list[Any]) -> list[Any]:
@@ -154,7 +154,7 @@ def test_arguments_may_be_json_in_a_string() -> None:
 
 
 def test_the_id_of_a_call_is_nine_letters_and_digits() -> None:
-    reader = format_of(tool_templates.HERMES).reader([ADD])
+    reader = ToolReader(format_of(tool_templates.HERMES), [ADD])
     calls = read_answer(reader, f"<tool_call>{CALL}</tool_call>" * 2)
     ids = {piece.id for piece in calls if isinstance(piece, ToolCall)}
     assert len(ids) == 2
@@ -169,7 +169,7 @@ def test_the_pieces_do_not_depend_on_how_the_text_comes(data: st.DataObject) -> 
     )
     text = "".join(data.draw(st.lists(parts, max_size=8)))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
-    reader = format_of(template).reader([ADD])
+    reader = ToolReader(format_of(template), [ADD])
     pieces = [
         piece
         for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)
@@ -197,10 +197,10 @@ def test_a_tokenizers_own_template_is_used() -> None:
     used = tool_format(tokenizer)
     assert used.call is not None, "the chat template tells how to bring calls about"
     # The prompt began the answer: what the model writes first is still its reasoning.
-    reader = used.reader([ADD], "<user>1?</s><assistant><think>")
+    reader = ToolReader(used, [ADD], "<user>1?</s><assistant><think>")
     found = joined(read_answer(reader, f"Hm.</think>Well.<tool_call>{CALL}</tool_call>"))
     assert found == [OtherText("thinking", "Hm."), "Well.", ADDED]
-    broken = read_answer(used.reader([ADD], "<assistant>"), "<tool_call>{</tool_call>")
+    broken = read_answer(ToolReader(used, [ADD], "<assistant>"), "<tool_call>{</tool_call>")
     assert [type(piece) for piece in broken] == [InvalidToolCall]
 
     tokenizer.chat_template = tiny.CHAT_TEMPLATE
@@ -233,7 +233,7 @@ def test_a_call_that_is_asked_for_comes_whatever_the_model(template: str, severa
     )
     if several and answer.finish_reason == "length":
         return  # a random model may go on calling
-    calls = read_answer(used.reader(tools), answer.text)
+    calls = read_answer(ToolReader(used, tools), answer.text)
     assert calls
     assert several or len(calls) == 1
     for call in calls:

@@ -38,7 +38,7 @@ class Question:
             return None
         model, given = self.call.model, self.tools.arguments["chat_template_kwargs"]
         read = prompt_text(self.prompt, model.tokenizer, given)
-        return self.tools.format.reader(self.tools.tools, read.text)
+        return ToolReader(self.tools.format, self.tools.tools, read.text)
 
     def result(self, answers: Sequence[Generation]) -> ChatResult:
         """The answers as messages."""

@@ -13,15 +13,8 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from ..engine import SteeredModel
 from ..errors import PromptError
-from ..tool_calls import (
-    InvalidToolCall,
-    OtherText,
-    Piece,
-    ToolCall,
-    ToolFormat,
-    new_call_id,
-    tool_format,
-)
+from ..tool_calls import InvalidToolCall, OtherText, Piece, ToolCall, new_call_id
+from ..tool_formats import ToolFormat, tool_format
 
 Schema = Mapping[str, Any]
 
@@ -176,6 +169,7 @@ def chunks(pieces: Iterable[Piece], started: list[ToolCall | InvalidToolCall]) -
 
 def _chunk(call: ToolCall | InvalidToolCall, index: int) -> Any:
     if isinstance(call, InvalidToolCall):
-        return tool_call_chunk(name=None, args=call.text, id=new_call_id(), index=index)
+        # As a JSON text: LangChain would mend what breaks off, and take it for a call.
+        return tool_call_chunk(name=None, args=json.dumps(call.text), id=new_call_id(), index=index)
     arguments = json.dumps(call.arguments, ensure_ascii=False)
     return tool_call_chunk(name=call.name, args=arguments, id=call.id, index=index)

@@ -1,0 +1,187 @@
+"""How models write calls of tools: the formats that are known, and how to bring such calls about.
+
+A format is told by the model's chat template. The response template of its tokenizer, where it has
+one, is used instead of the format's own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from .errors import PromptError
+from .structured import Structure
+
+_TAG = re.compile("<.*>", re.DOTALL)  # llguidance takes these for special tokens, too
+_NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
+
+
+@dataclass(frozen=True)
+class ToolFormat:
+    """How a model writes calls of tools; `tool_format` finds a model's.
+
+    Attributes:
+        name: What the format is called.
+        template: transformers' response template.
+        call: What stands before the name, between name and arguments, and after them; None when
+            calls of this format cannot be brought about.
+        opening: What stands before the first call.
+        joint: What stands between two calls.
+        closing: What stands after the last call.
+    """
+
+    name: str
+    template: Mapping[str, Any]
+    call: tuple[str, str, str] | None = None
+    opening: str = ""
+    joint: str = ""
+    closing: str = ""
+
+    def structure(
+        self,
+        tools: Sequence[Mapping[str, Any]],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        several: bool = False,
+    ) -> Structure:
+        """The form of an answer that calls one of some tools, with arguments of its schema.
+
+        Args:
+            tools: Their schemas.
+            tokenizer: The model's.
+            several: Allow more than one call.
+
+        Raises:
+            PromptError: A schema says what cannot be enforced, or the format is not known well
+                enough.
+            MissingExtraError: The extra "structured" is not installed.
+        """
+        if self.call is None:
+            raise PromptError(
+                f"Answers in the format {self.name!r} can be read, but not brought about. Leave "
+                "tool_choice out."
+            )
+
+        def literal(text: str) -> str:
+            return _literal(text, tokenizer)
+
+        before, between, after = self.call
+        calls, rules = [], []
+        for number, tool in enumerate(tools):
+            function = tool["function"]
+            name = json.dumps(function["name"])[1:-1]
+            parts = [literal(before + name + between), f"arguments_{number}", literal(after)]
+            calls.append(" ".join(part for part in parts if part))
+            schema = function.get("parameters") or _NO_ARGUMENTS
+            rules.append(f"arguments_{number}: {Structure.json_rule(schema)}")
+        more = f"({literal(self.joint)} call)*" if several else ""
+        start = f"start: {literal(self.opening)} call {more} {literal(self.closing)}"
+        return Structure.lark("\n".join([start, "call: " + " | ".join(calls), *rules]))
+
+
+def tool_format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat:
+    """How the model of a tokenizer writes calls of tools.
+
+    Raises:
+        PromptError: Its chat template shows no format that is known.
+    """
+    source = tokenizer.get_chat_template(tools=[{}]) if tokenizer.chat_template else ""
+    found = next((known for mark, known in _FORMATS if all(one in source for one in mark)), None)
+    own = getattr(tokenizer, "response_template", None)
+    if own is not None:
+        return replace(found, template=own) if found else ToolFormat("the tokenizer's own", own)
+    if found is None:
+        raise PromptError(
+            "The model's chat template calls tools in no way that is known: that of Hermes and "
+            "Qwen, of Llama 3 or of Mistral. Use another model, or set "
+            "tokenizer.response_template as transformers describes it."
+        )
+    if found is _MISTRAL and "[TOOL_CALLS] [" not in source:
+        return replace(found, opening="[TOOL_CALLS][")
+    return found
+
+
+def _template(tool_calls: Mapping[str, Any]) -> dict[str, Any]:
+    # The prompt is left out for these formats, so what begins an answer matters to none.
+    fields = {"tool_calls": {"repeats": True, "content": "text", **tool_calls}}
+    return {"start_anchor": "\0", "fields": fields | {"content": {"content": "text"}}}
+
+
+_HERMES = ToolFormat(
+    "Hermes and Qwen",
+    _template({"open_pattern": r"\s*<tool_call>", "close": "</tool_call>"}),
+    ('<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>"),
+    joint="\n",
+)
+_QWEN_XML = ToolFormat(
+    "Qwen with parameters in tags",
+    _template(
+        {
+            "open_pattern": r"\s*<tool_call>\s*<function=(?P<name>[^>\n]+)>",
+            "close_pattern": r"</function>\s*</tool_call>",
+            "content": "xml-inline",
+            "content_args": {
+                "tag_pattern": r"<parameter=(?P<key>[^>\n]+)>\n?(?P<value>.*?)\n?</parameter>"
+            },
+            "transform": {"function": {"name": "{name}", "arguments": "{content}"}},
+        }
+    ),
+)
+_LLAMA = ToolFormat(
+    "Llama 3",
+    # The whole answer is a call: there it begins, and there is nothing that ends it.
+    _template({"open_pattern": r"\s*<\|python_tag\|>|(?<![\s\S])\s*(?=\{)"}),
+    ('{"name": "', '", "parameters": ', "}"),
+    joint="; ",
+)
+_MISTRAL = ToolFormat(
+    "Mistral",
+    _template({"open_pattern": r"\s*\[TOOL_CALLS\]"}),
+    ('{"name": "', '", "arguments": ', "}"),
+    opening="[TOOL_CALLS] [",
+    joint=", ",
+    closing="]",
+)
+_MISTRAL_ARGS = ToolFormat(
+    "Mistral with [ARGS]",
+    _template(
+        {
+            "open_pattern": r"\s*\[TOOL_CALLS\](?P<name>[^\[\s]+)(?:\[CALL_ID\][^\[]*)?\[ARGS\]",
+            "close_pattern": r"(?=\[TOOL_CALLS\])",
+            "transform": {"function": {"name": "{name}", "arguments": "{content}"}},
+        }
+    ),
+    ("[TOOL_CALLS]", "[ARGS]", ""),
+)
+_FORMATS: Sequence[tuple[tuple[str, ...], ToolFormat]] = (
+    (("<tool_call>", "<function="), _QWEN_XML),
+    (("<tool_call>",), _HERMES),
+    (("[TOOL_CALLS]", "[ARGS]"), _MISTRAL_ARGS),
+    (("[TOOL_CALLS]",), _MISTRAL),
+    (("parameters", "<|start_header_id|>"), _LLAMA),
+)
+"""Formats, each after what its chat templates hold; the first that fits is taken."""
+
+
+def _literal(text: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A text in llguidance's grammar; special tokens can be written by their numbers only."""
+    special = {
+        token.content: number
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if token.content in text and (token.special or _TAG.fullmatch(token.content))
+    }
+    parts: list[str] = []
+    while text:
+        found = [(text.find(one), -len(one), one) for one in special if one in text]
+        start, _, token = min(found, default=(len(text), 0, ""))
+        if start:
+            parts.append(json.dumps(text[:start]))
+        if token:
+            parts.append(f"<[{special[token]}]>")
+        text = text[start + len(token) :]
+    return " ".join(parts)
