@@ -456,16 +456,19 @@ class SteeredModel:
         ends = arguments.get("eos_token_id", self.model.generation_config.eos_token_id)
         decode = Decoding(self.tokenizer, ends, skip_special_tokens)
         processors = sampling(seed, arguments, self.model.generation_config)
+        most = self._context.room_for_answer(width, max_new_tokens)
+        writing = None
         if structure is not None:
             check_structure_fits(arguments, self.model.generation_config)
-            processors.insert(0, StructuredWriting(self._grammar_tokenizer, structure, width))
+            writing = StructuredWriting(self._grammar_tokenizer, structure, width, most)
+            processors.insert(0, writing)
         if processors:
             arguments["logits_processor"] = [*arguments.get("logits_processor", ()), *processors]
         arguments |= inputs | {
-            "max_new_tokens": self._context.room_for_answer(width, max_new_tokens),
+            "max_new_tokens": most,
             "stopping_criteria": StoppingCriteriaList([*given, stopping, cancelled]),
         }
-        return Request(tokenized, stopping, cancelled, decode, arguments)
+        return Request(tokenized, stopping, cancelled, decode, writing, arguments)
 
     def _steering(
         self, profile: HeadProfile | str | Path | None

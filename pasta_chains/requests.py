@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +12,7 @@ from .errors import PromptError
 from .generation import Generation, read_generation
 from .prompts import TokenizedPrompt
 from .streaming import Cancelled, Decoding, StopStrings
+from .structured import StructuredWriting
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Request:
         stopping: What ends an answer.
         cancelled: Ends all of them.
         decode: Makes text of the tokens of an answer.
+        writing: Gives the answers their form, if they have one.
         arguments: All of transformers' `generate`.
     """
 
@@ -30,6 +32,7 @@ class Request:
     stopping: StopStrings
     cancelled: Cancelled
     decode: Decoding
+    writing: StructuredWriting | None
     arguments: dict[str, Any]
 
 
@@ -60,5 +63,8 @@ def answer(model: Any, requests: Sequence[Request]) -> list[Generation]:
         for number, row in enumerate(output):
             prompt = request.prompts[number // copies]
             new = row[width:].tolist()
-            answers.append(read_generation(request.decode, prompt, new, request.stopping))
+            found = read_generation(request.decode, prompt, new, request.stopping)
+            if request.writing is not None and number in request.writing.shortened:
+                found = replace(found, finish_reason="length")
+            answers.append(found)
     return answers

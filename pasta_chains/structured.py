@@ -19,6 +19,12 @@ from .errors import MissingExtraError, PromptError
 
 # As Python's json writes it; white space anywhere would let a model write nothing else for long.
 _WRITTEN = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+# What ends texts, objects and lists, begins and ends numbers, and parts what must follow.
+_CLOSING = ('"', "}", "]", "0", ", ", ",")
+_LONGEST = 4096
+# Each token of the last steps is tried before it is written: it may begin what takes many to end.
+_SPARE = 64
+_TRIED = 8
 _BITS = torch.arange(8, dtype=torch.uint8)
 
 
@@ -37,6 +43,8 @@ class Structure:
 
     Attributes:
         grammar: As llguidance writes it.
+        closes: Whether an answer that runs out of tokens is closed early. JSON is, since half of it
+            is worth nothing; a choice never is, for it would be another choice.
 
     Raises:
         PromptError: The schema or pattern is none, or says something that cannot be enforced.
@@ -44,6 +52,7 @@ class Structure:
     """
 
     grammar: str
+    closes: bool = False
 
     def __post_init__(self) -> None:
         error = _llguidance().LLMatcher.validate_grammar(self.grammar)
@@ -59,7 +68,7 @@ class Structure:
         """
         text = json.dumps({"type": "object"} if schema is None else dict(schema))
         grammar = _llguidance().LLMatcher.grammar_from_json_schema(text, overrides=_WRITTEN)
-        return cls(grammar)
+        return cls(grammar, closes=True)
 
     @classmethod
     def regex(cls, pattern: str) -> Self:
@@ -127,38 +136,101 @@ def check_structure_fits(arguments: Mapping[str, Any], defaults: GenerationConfi
 
 
 class StructuredWriting(LogitsProcessor):
-    """Lets each row of a batch go on only as its structure allows.
+    """Lets each row of a batch go on only as its structure allows, and ends it in time.
+
+    When no more tokens are left than a row needs to become whole, it takes a short way there: it
+    ends the text that it is in, leaves out what may be left out, and closes what is open.
 
     Args:
         tokenizer: From `grammar_tokenizer`.
         structure: The form of every answer.
         prompt_tokens: How many tokens stand before the answers.
+        most: How many tokens an answer may have.
+
+    Attributes:
+        shortened: The numbers of the rows that were made to end.
     """
 
-    def __init__(self, tokenizer: Any, structure: Structure, prompt_tokens: int) -> None:
+    def __init__(self, tokenizer: Any, structure: Structure, prompt_tokens: int, most: int) -> None:
         self._tokenizer = tokenizer
         self._structure = structure
         self._prompt_tokens = prompt_tokens
+        self._most = most
         self._rows: list[Any] = []
+        self._ending = _Ending(tokenizer)
+        self.shortened: set[int] = set()
+        least = self._ending.way(self._new_row(), _LONGEST) if structure.closes else None
+        self._watched = 0 if least is None else 2 * len(least) + 64
+
+    def _new_row(self) -> Any:
+        return _llguidance().LLMatcher(self._tokenizer, self._structure.grammar)
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Returns scores, shape (rows, vocabulary), minus infinity where a row cannot go on."""
         if not self._rows:
-            new = _llguidance().LLMatcher
-            self._rows = [new(self._tokenizer, self._structure.grammar) for _ in input_ids]
+            self._rows = [self._new_row() for _ in input_ids]
         if input_ids.shape[1] > self._prompt_tokens:
             for row, token in zip(self._rows, input_ids[:, -1].tolist(), strict=True):
                 if not row.is_stopped():
                     row.consume_token(token)
-        return torch.stack([self._allowed(*one) for one in zip(self._rows, scores, strict=True)])
+        left = self._most - (input_ids.shape[1] - self._prompt_tokens)
+        return torch.stack([self._allowed(number, one, left) for number, one in enumerate(scores)])
 
-    def _allowed(self, row: Any, scores: Tensor) -> Tensor:
+    def _allowed(self, number: int, scores: Tensor, left: int) -> Tensor:
+        row = self._rows[number]
         if row.is_error():
             raise PromptError(f"The answer cannot be given its form: {row.get_error()}")
         if row.is_stopped():  # the answer is whole
-            only = torch.full_like(scores, float("-inf"))
-            only[self._tokenizer.eos_token] = 0.0
-            return only
-        packed = torch.frombuffer(bytearray(row.compute_bitmask()), dtype=torch.uint8)
-        allowed = (packed[:, None] >> _BITS & 1).flatten()[: len(scores)].bool()
-        return scores.masked_fill(~allowed.to(scores.device), float("-inf"))
+            return _only([self._tokenizer.eos_token], scores)
+        allowed = _mask(row)[: len(scores)].to(scores.device)
+        scores = scores.masked_fill(~allowed, float("-inf"))
+        way = self._ending.way(row, left) if left <= self._watched else None
+        if way is None or len(way) + _SPARE < left:
+            return scores
+        wanted = [token for token in scores.topk(_TRIED).indices.tolist() if allowed[token]]
+        fitting = [token for token in wanted if self._ending.fits(row, token, left)] or way[:1]
+        if fitting[:1] != wanted[:1]:
+            self.shortened.add(number)
+        return _only(fitting, scores)
+
+
+def _only(tokens: list[int], scores: Tensor) -> Tensor:
+    only = torch.full_like(scores, float("-inf"))
+    only[tokens] = scores[tokens].nan_to_num(neginf=0.0)
+    return only
+
+
+def _mask(row: Any) -> Tensor:
+    """Which tokens may follow; shape (at least as many as there are tokens,)."""
+    packed = torch.frombuffer(bytearray(row.compute_bitmask()), dtype=torch.uint8)
+    return (packed[:, None] >> _BITS & 1).flatten().bool()
+
+
+class _Ending:
+    """Finds a short way in which a row can end."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        closing = [tokenizer.tokenize_str(text) for text in _CLOSING]
+        self._closing = [tokens[0] for tokens in closing if len(tokens) == 1]
+
+    def way(self, row: Any, most: int) -> list[int] | None:
+        """The tokens with which a row becomes whole; None if none were found within `most`."""
+        row = row.deep_copy()
+        way: list[int] = []
+        while not (row.is_accepting() or row.is_stopped()):
+            if len(way) > most:
+                return None
+            tokens = row.compute_ff_tokens() or [self._next(_mask(row))]
+            way += tokens
+            if not row.consume_tokens(tokens):
+                return None
+        return way if len(way) <= most else None
+
+    def fits(self, row: Any, token: int, left: int) -> bool:
+        """Whether a row that goes on with a token can become whole with what is left then."""
+        row = row.deep_copy()
+        return bool(row.consume_token(token)) and self.way(row, left - 1) is not None
+
+    def _next(self, allowed: Tensor) -> int:
+        found = (token for token in self._closing if allowed[token])
+        return next(found, int(allowed.int().argmax()))

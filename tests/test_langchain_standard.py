@@ -30,7 +30,8 @@ class _Standard:
     def chat_model_params(self) -> dict[str, Any]:
         return {"model": embedded()}
 
-    # ChatPasta has no tools yet.
+    # The embedded model has never seen a tool, and its chat template shows none. ChatPasta's own
+    # tests of tools (test_langchain_tools.py) run on a random model with a template that does.
     @property
     def has_tool_calling(self) -> bool:
         return False
@@ -39,10 +40,19 @@ class _Standard:
     def has_tool_choice(self) -> bool:
         return False
 
-    # The form is certain (test_langchain_structured.py), but the suite's schemas let a text be of
-    # any length, and the embedded model, which has never seen JSON, ends none before its tokens do.
+    # The embedded model has never seen JSON, but can write nothing else: the form is certain.
     @property
     def has_structured_output(self) -> bool:
+        return True
+
+    @property
+    def structured_output_kwargs(self) -> dict[str, Any]:
+        return {"method": "json_schema"}
+
+    # In this mode the answer is certain to be JSON, but its fields are named in the prompt alone,
+    # which a model that has never seen JSON cannot follow.
+    @property
+    def supports_json_mode(self) -> bool:
         return False
 
 

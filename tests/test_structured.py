@@ -79,6 +79,59 @@ def test_patterns_and_choices(steered: SteeredModel) -> None:
     ))), list)  # fmt: skip
 
 
+LONG = {
+    "type": "object",
+    "properties": {
+        "setup": {"type": "string"},
+        "lines": {"type": "array", "items": {"$ref": "#/$defs/line"}},
+        "rating": {"type": "number"},
+        "kind": {"enum": ["pun", "riddle"]},
+        "note": {"type": "string"},
+    },
+    "required": ["setup", "lines", "rating", "kind"],
+    "$defs": {
+        "line": {
+            "type": "object",
+            "properties": {"text": {"type": "string"}, "sure": {"type": "boolean"}},
+            "required": ["text", "sure"],
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("tokens", [70, 90, 130])
+def test_json_is_closed_before_the_tokens_run_out(
+    steered: SteeredModel, seed: int, tokens: int
+) -> None:
+    structure = Structure.json(LONG)
+    found = steered.run(
+        [TEXT, "Bo"], structure=structure, max_new_tokens=tokens, do_sample=True, seed=seed
+    )
+    for answer in found:
+        made = json.loads(answer.text)
+        assert {"setup", "lines", "rating", "kind"} <= made.keys()
+        assert made["kind"] in ("pun", "riddle")
+        assert answer.new_tokens <= tokens
+    assert any(answer.finish_reason == "length" for answer in found)
+
+
+def test_an_answer_that_ends_in_time_is_not_closed_early(steered: SteeredModel) -> None:
+    arguments: dict[str, Any] = {"structure": Structure.json(SCHEMA), "max_new_tokens": 120}
+    (whole,) = steered.run(TEXT, **arguments)
+    (tight,) = steered.run(TEXT, **arguments | {"max_new_tokens": whole.new_tokens + 9})
+    assert tight == whole
+    assert whole.finish_reason == "stop"
+
+
+def test_a_choice_is_the_models_own_however_few_tokens_it_may_have(steered: SteeredModel) -> None:
+    options = [chr(letter) for letter in range(ord("a"), ord("z") + 1)]
+    structure = Structure.choice(options)
+    free = steered.generate([TEXT, MARKED, "Bo"], structure=structure)
+    assert free != ["a"] * 3
+    assert steered.generate([TEXT, MARKED, "Bo"], structure=structure, max_new_tokens=1) == free
+
+
 def test_rows_of_a_batch_and_threads_do_not_mix(steered: SteeredModel) -> None:
     prompts = [MARKED, TEXT, "Bo", SpanStr(TEXT, [Span(0, 30)])]
     structure = Structure.json(SCHEMA)
