@@ -46,6 +46,8 @@ def test_answers_are_objects_of_a_class(chat: ChatPasta) -> None:
     assert isinstance(found, Person)
     assert people.batch([MARKED, TEXT])[0] == found
     assert asyncio.run(people.ainvoke(MARKED)) == found
+    hosted = chat.with_structured_output(Person, method="function_calling", strict=True)
+    assert hosted.invoke(MARKED) == found
     assert [*people.stream(MARKED)][-1] == found
     drawn = [people.bind(temperature=2.0, seed=seed).invoke(MARKED) for seed in range(4)]
     assert len({person.name for person in drawn}) > 1
@@ -80,7 +82,7 @@ def test_json_mode_is_any_object(chat: ChatPasta) -> None:
 
 
 def test_other_methods_and_arguments_are_refused(chat: ChatPasta) -> None:
-    with pytest.raises(PromptError, match="method is 'function_calling'"):
-        chat.with_structured_output(Person, method="function_calling")
+    with pytest.raises(PromptError, match="method is 'guessing'"):
+        chat.with_structured_output(Person, method="guessing")
     with pytest.raises(PromptError, match="no argument 'tools'"):
         chat.with_structured_output(Person, tools=[])

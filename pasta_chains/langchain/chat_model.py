@@ -197,7 +197,8 @@ class ChatPasta(PastaFields, BaseChatModel):
         Args:
             schema: A pydantic class, a TypedDict class, or a JSON schema with a title.
             include_raw: Return a mapping of `raw`, the message, `parsed` and `parsing_error`.
-            method: "json_schema", or "json_mode" for any JSON object, whatever the schema.
+            method: "json_schema", for which "function_calling" is another name here; or "json_mode"
+                for any JSON object, whatever the schema.
             **kwargs: `strict` is there for code that sets it: a schema is always kept.
 
         Raises:

@@ -18,7 +18,8 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from ..errors import PromptError
 from ..structured import Structure
 
-_METHODS = ("json_schema", "json_mode")
+# Code for hosted models asks for "function_calling", which is a way to JSON of a schema.
+_METHODS = ("json_schema", "function_calling", "json_mode")
 
 
 def structured_output(
@@ -30,7 +31,8 @@ def structured_output(
         model: The model.
         schema: A pydantic class, a TypedDict class, or a JSON schema with a title.
         include_raw: Return the message, too, and an error instead of raising it.
-        method: "json_schema", or "json_mode" for any JSON object, whatever the schema.
+        method: "json_schema", for which "function_calling" is another name here; or "json_mode" for
+            any JSON object, whatever the schema.
 
     Raises:
         PromptError: There is no such method, or the schema says what cannot be enforced.
@@ -46,7 +48,7 @@ def structured_output(
         PydanticOutputParser(pydantic_object=schema) if is_model else JsonOutputParser()
     )
     writing = model.bind(
-        structure=Structure.json(described if method == "json_schema" else None),
+        structure=Structure.json(None if method == "json_mode" else described),
         ls_structured_output_format={"kwargs": {"method": method}, "schema": described},
     )
     if not include_raw:
