@@ -23,6 +23,7 @@ from .generation import Generation, check_arguments, check_new_tokens, checked_s
 from .inputs import batch_inputs
 from .inspection import measure_shares
 from .loading import load_pretrained
+from .logprobs import RecordedLogprobs, check_logprobs
 from .overflow import Overflow
 from .profile import FILE_NAME, HeadProfile
 from .prompts import (
@@ -192,6 +193,7 @@ class SteeredModel:
         structure: Structure | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         skip_special_tokens: bool = True,
+        logprobs: bool | int = False,
         **generation_arguments: Any,
     ) -> list[Generation]:
         """Continue a batch of prompts and tell how each ended.
@@ -209,6 +211,8 @@ class SteeredModel:
                 `{"tools": [schema, function, …]}`.
             skip_special_tokens: Leave special tokens out of the text. `ToolReader` wants
                 them.
+            logprobs: Tell the log-probability of each token written; a number tells those of so
+                many of the likeliest tokens, too.
             seed: Of sampling (`do_sample=True`). A prompt's answer then depends on nothing else:
                 not on the batch, and not on other threads. None is torch's global generator.
             **generation_arguments: For transformers' `generate`, such as `do_sample`.
@@ -235,6 +239,7 @@ class SteeredModel:
             "structure": structure,
             "chat_template_kwargs": chat_template_kwargs,
             "skip_special_tokens": skip_special_tokens,
+            "logprobs": logprobs,
         }
         return answer(self.model, self._requests(prompts, **asked))
 
@@ -438,6 +443,7 @@ class SteeredModel:
         structure: Structure | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         skip_special_tokens: bool = True,
+        logprobs: bool | int = False,
         cancelled: Cancelled | None = None,
         **arguments: Any,
     ) -> Request:
@@ -462,13 +468,17 @@ class SteeredModel:
             check_structure_fits(arguments, self.model.generation_config)
             writing = StructuredWriting(self._grammar_tokenizer, structure, width, most)
             processors.insert(0, writing)
-        if processors:
-            arguments["logits_processor"] = [*arguments.get("logits_processor", ()), *processors]
+        top = check_logprobs(logprobs, arguments, self.model.generation_config)
+        recorded = RecordedLogprobs(top) if top >= 0 else None
+        first = [recorded] if recorded else []
+        if first or processors:
+            own = arguments.get("logits_processor", ())
+            arguments["logits_processor"] = [*first, *own, *processors]
         arguments |= inputs | {
             "max_new_tokens": most,
             "stopping_criteria": StoppingCriteriaList([*given, stopping, cancelled]),
         }
-        return Request(tokenized, stopping, cancelled, decode, writing, arguments)
+        return Request(tokenized, stopping, cancelled, decode, writing, recorded, arguments)
 
     def _steering(
         self, profile: HeadProfile | str | Path | None

@@ -10,6 +10,7 @@ from typing import Any
 from transformers import GenerationConfig, LogitsProcessor
 
 from .errors import PromptError
+from .logprobs import TokenLogprob
 from .overflow import Dropped
 from .prompts import TokenizedPrompt
 from .sampling import SeededSampling
@@ -28,6 +29,7 @@ class Generation:
         finish_reason: "stop" when the model or a stop string ended the text, otherwise "length".
         dropped: The ranges of the prompt's text that were left out to make it fit.
         dropped_tokens: By how many tokens that made it shorter.
+        logprobs: Of each token written, if they were asked for.
     """
 
     text: str
@@ -36,6 +38,7 @@ class Generation:
     finish_reason: str
     dropped: tuple[Dropped, ...] = ()
     dropped_tokens: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 def read_generation(

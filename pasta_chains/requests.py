@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .errors import PromptError
 from .generation import Generation, read_generation
+from .logprobs import RecordedLogprobs
 from .prompts import TokenizedPrompt
 from .streaming import Cancelled, Decoding, StopStrings
 from .structured import StructuredWriting
@@ -25,6 +26,7 @@ class Request:
         cancelled: Ends all of them.
         decode: Makes text of the tokens of an answer.
         writing: Gives the answers their form, if they have one.
+        recorded: Keeps the log-probabilities of their tokens, if they are asked for.
         arguments: All of transformers' `generate`.
     """
 
@@ -33,6 +35,7 @@ class Request:
     cancelled: Cancelled
     decode: Decoding
     writing: StructuredWriting | None
+    recorded: RecordedLogprobs | None
     arguments: dict[str, Any]
 
 
@@ -66,5 +69,8 @@ def answer(model: Any, requests: Sequence[Request]) -> list[Generation]:
             found = read_generation(request.decode, prompt, new, request.stopping)
             if request.writing is not None and number in request.writing.shortened:
                 found = replace(found, finish_reason="length")
+            if request.recorded is not None:
+                told = request.recorded.of(number, new, found.new_tokens, request.decode.tokenizer)
+                found = replace(found, logprobs=told)
             answers.append(found)
     return answers

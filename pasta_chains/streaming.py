@@ -32,6 +32,7 @@ class Decoding:
         skip_special_tokens: Leave out all special tokens, not only the end token.
 
     Attributes:
+        tokenizer: The model's.
         ends: The model's end tokens.
     """
 
@@ -41,7 +42,7 @@ class Decoding:
         ends: int | Sequence[int] | None = None,
         skip_special_tokens: bool = True,
     ) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._skip = skip_special_tokens
         self.ends = frozenset([ends] if isinstance(ends, int) else ends or ())
 
@@ -49,11 +50,11 @@ class Decoding:
         """The text of new tokens."""
         if not self._skip and ids and ids[-1] in self.ends:
             ids = ids[:-1]
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=self._skip))
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=self._skip))
 
     def whole(self, ids: Sequence[int]) -> str:
         """The text of tokens, all special ones included."""
-        return str(self._tokenizer.decode(list(ids)))
+        return str(self.tokenizer.decode(list(ids)))
 
 
 class _Queued(BaseStreamer):

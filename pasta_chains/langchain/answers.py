@@ -12,6 +12,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from ..chat import Message
 from ..generation import Generation
+from ..logprobs import TokenLogprob
 from ..prompts import prompt_text
 from ..tool_calls import InvalidToolCall, Piece, ToolCall, ToolReader, read_answer
 from .options import Call
@@ -63,12 +64,20 @@ class Question:
         }
         if answer.dropped:
             metadata["dropped_tokens"] = answer.dropped_tokens
+        if answer.logprobs:
+            metadata["logprobs"] = {"content": [*map(_logprob, answer.logprobs)]}
         usage = UsageMetadata(
             input_tokens=answer.prompt_tokens,
             output_tokens=answer.new_tokens,
             total_tokens=answer.prompt_tokens + answer.new_tokens,
         )
         return {"usage_metadata": usage, "response_metadata": metadata}
+
+
+def _logprob(token: TokenLogprob) -> dict[str, Any]:
+    """As hosted models tell it."""
+    top = [{"token": text, "logprob": value} for text, value in token.top]
+    return {"token": token.token, "logprob": token.logprob, "top_logprobs": top}
 
 
 class StreamedAnswer:
