@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCRIPTS = sorted((ROOT / "docs").rglob("*.py"))
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_scripts_print_what_they_show(
+    script: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(script), run_name="__main__")
+    assert capsys.readouterr().out.splitlines() == _shown(script.read_text(encoding="utf-8"))
+
+
+def _shown(code: str) -> list[str]:
+    lines = code.splitlines()
+    return [line.removeprefix("# > ") for line in lines if line.startswith("# > ")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -21,15 +40,28 @@ def test_snippets_run_and_print_what_they_show(
     for block in _BLOCK.findall(page.read_text(encoding="utf-8")):
         exec(compile(block, str(page), "exec"), names)
         printed = capsys.readouterr().out.splitlines()
-        lines = block.splitlines()
-        shown = [line.removeprefix("# > ") for line in lines if line.startswith("# > ")]
-        assert printed == shown
+        assert printed == _shown(block)
 
 
 def test_the_readmes_table_is_the_one_that_the_demo_wrote() -> None:
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     table = results[results.index("| Questions") :].strip()
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_tests_that_a_page_names_exist() -> None:
+    for page in PAGES:
+        for file, name in re.findall(r"`(test_\w+\.py)::(test_\w+)`", page.read_text("utf-8")):
+            assert f"def {name}(" in (ROOT / "tests" / file).read_text("utf-8"), page.name
+
+
+def test_every_script_is_linked() -> None:
+    linked = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text("utf-8"))
+    }
+    assert set(SCRIPTS) <= linked
 
 
 def test_links_between_pages_lead_somewhere() -> None:
