@@ -28,8 +28,9 @@ from sentence_transformers import SentenceTransformer
 
 from pasta_chains import SteeredModel
 from pasta_chains.demo import MODEL
-from pasta_chains.demo.questions import DISAGREEING, Case, draw_cases, outcome
+from pasta_chains.demo.questions import DISAGREEING, Case, draw_cases, outcome, states
 from pasta_chains.langchain import EmphasisPromptTemplate, PastaLLM, emphasize_documents
+from pasta_chains.selection import sentence_spans
 
 REGISTRY, RUMOR = "registry", "rumor"
 
@@ -52,9 +53,11 @@ class MiniLM(Embeddings):
 class Line:
     """One line of the table."""
 
+    chunks: str
     condition: str
     trusted: float
     other: float
+    found: float
 
 
 def documents_of(cases: list[Case], rng: Random) -> list[Document]:
@@ -69,6 +72,15 @@ def documents_of(cases: list[Case], rng: Random) -> list[Document]:
     return found
 
 
+def sentences_of(documents: list[Document]) -> list[Document]:
+    """Each sentence as a document, since a document here states several unrelated facts."""
+    return [
+        Document(document.page_content[start:end], metadata=document.metadata)
+        for document in documents
+        for start, end in sentence_spans(document.page_content)
+    ]
+
+
 def chain_of(retriever: Runnable, source: str, llm: Runnable) -> Runnable:
     """Retrieves, emphasizes what is from one source, and answers."""
     retrieved = RunnableParallel(documents=retriever, question=RunnablePassthrough())
@@ -77,11 +89,12 @@ def chain_of(retriever: Runnable, source: str, llm: Runnable) -> Runnable:
     return retrieved | chosen | prompt | llm | StrOutputParser()
 
 
-def measure(cases: list[Case], retriever: Runnable) -> tuple[list[Line], float]:
-    """What the chain answers in each condition, and how often both documents were found."""
+def measure(cases: list[Case], retriever: Runnable, chunks: str) -> list[Line]:
+    """What the chain answers in each condition, and how often both values were found."""
     steered = PastaLLM(model=SteeredModel.from_pretrained(MODEL), max_new_tokens=64)
     plain = PastaLLM(model=steered.model, max_new_tokens=64, disable_steering=True)
     questions = [case.question for case in cases]
+    found = sum(map(both_found, cases, retriever.batch(questions))) / len(cases)
     lines = []
     for condition, source, llm in (
         ("no emphasis", REGISTRY, plain),
@@ -91,15 +104,21 @@ def measure(cases: list[Case], retriever: Runnable) -> tuple[list[Line], float]:
         answers: list[str] = []
         for start in range(0, len(cases), 50):
             answers += chain_of(retriever, source, llm).batch(questions[start : start + 50])
-        found = [outcome(answer, case) for answer, case in zip(answers, cases, strict=True)]
-        share = [found.count(kind) / len(found) for kind in ("wanted", "other")]
-        lines.append(Line(condition, *share))
-    hits = [
-        {case.documents[case.trusted or 0], case.documents[case.disputed or 0]}
-        <= {document.page_content for document in documents}
-        for case, documents in zip(cases, retriever.batch(questions), strict=True)
-    ]
-    return lines, sum(hits) / len(hits)
+        outcomes = [outcome(answer, case) for answer, case in zip(answers, cases, strict=True)]
+        share = [outcomes.count(kind) / len(outcomes) for kind in ("wanted", "other")]
+        lines.append(Line(chunks, condition, *share, found))
+    return lines
+
+
+def both_found(case: Case, documents: list[Document]) -> bool:
+    """Whether the registry's value and the rumor's are in what was retrieved."""
+    return all(
+        any(
+            document.metadata["source"] == source and states(document.page_content, value)
+            for document in documents
+        )
+        for source, value in ((REGISTRY, case.wanted or ""), (RUMOR, case.other or ""))
+    )
 
 
 def versions() -> str:
@@ -118,24 +137,32 @@ def main(
     began = time.perf_counter()
     cases = draw_cases(DISAGREEING, questions, seed)
     documents = documents_of(cases, Random(seed))
-    store = InMemoryVectorStore.from_documents(documents, MiniLM())
-    retriever = store.as_retriever(search_kwargs={"k": retrieved})
-    lines, hits = measure(cases, retriever)
-    rows = [f"| {line.condition} | {line.trusted:.1%} | {line.other:.1%} |" for line in lines]
+    lines, embeddings = [], MiniLM()
+    for chunks, texts in (("sentences", sentences_of(documents)), ("documents", documents)):
+        store = InMemoryVectorStore.from_documents(texts, embeddings)
+        retriever = store.as_retriever(search_kwargs={"k": retrieved})
+        lines += measure(cases, retriever, chunks)
+    rows = [
+        f"| {line.chunks} | {line.condition} | {line.trusted:.1%} | {line.other:.1%} | "
+        f"{line.found:.1%} |"
+        for line in lines
+    ]
     command = shlex.join(["python", *sys.argv])
     text = f"""# A retrieval chain with a trusted source
 
 {len(documents):,} documents of the embedded model's world lie in LangChain's in-memory vector
 store, embedded by all-MiniLM-L6-v2. For each of {questions} held-out questions a document from the
 registry and one of rumor disagree; all others are from either. A chain retrieves {retrieved}
-documents, emphasizes those of one source with `emphasize_documents`, and answers.
+texts, emphasizes those of one source with `emphasize_documents`, and answers. The texts are the
+sentences of the documents, each with its document's source, or whole documents, in which up to four
+statements have nothing to do with each other.
 
-| emphasis | answers of the registry | answers of the rumor |
-| --- | ---: | ---: |
+| retrieved | emphasis | answers of the registry | answers of the rumor | both were found |
+| --- | --- | ---: | ---: | ---: |
 {chr(10).join(rows)}
 
-Both documents were among those retrieved for {hits:.1%} of the questions; where the registry's is
-not, it cannot be the answer. A fifth of statements and questions is phrased in ways that the model
+The last column tells how often the values of both sources were in what was retrieved; what is not
+there cannot be the answer. A fifth of statements and questions is phrased in ways that the model
 has never seen.
 
 `{command}` wrote this in {time.perf_counter() - began:.0f} s: {versions()}; {processor()}.

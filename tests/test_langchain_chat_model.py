@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import tiny
+import torch
 from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.language_models import FakeListChatModel
@@ -458,11 +460,20 @@ def test_50_concurrent_calls_equal_serial_ones_and_half_may_be_cancelled(
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     assert asyncio.run(all_of_them()) == alone
+    held, threads = _bytes_of_tensors(), threading.active_count()
     found = asyncio.run(half_of_them())
+    assert sum(isinstance(one, asyncio.CancelledError) for one in found) == 25
     assert all(isinstance(one, asyncio.CancelledError | AIMessage) for one in found)
     assert [one.content for one in found[1::2]] == alone[1::2]
-    gc.collect()
     assert [m.content for m in chat.batch(INPUTS)] == answers
+    assert _bytes_of_tensors() == held
+    assert threading.active_count() <= threads
+
+
+def _bytes_of_tensors() -> int:
+    gc.collect()
+    tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def test_a_rate_limiter_is_asked(model: SteeredModel) -> None:
