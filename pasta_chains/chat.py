@@ -96,7 +96,7 @@ def render_chat(
     tracked = _Tracked()
     try:
         rendered = _compiled(chat_template).render(
-            messages=[tracked.message(message) for message in messages],
+            messages=[tracked.message(*numbered) for numbered in enumerate(messages)],
             add_generation_prompt=add_generation_prompt,
             tools=tools and tracked.tools(tools),
             **variables,
@@ -106,11 +106,12 @@ def render_chat(
     text = rendered if isinstance(rendered, SpanStr) else SpanStr(rendered)
     _check_shows(tools or (), text.text)
     names = tracked.names
-    kept = {span.name for span in text.spans if isinstance(span.name, _Number)}
-    if len(kept) < len(names):
+    kept = {int(span.name) for span in text.spans if isinstance(span.name, _Number)}
+    lost = sorted({tracked.owners[n] for n in range(len(names)) if n not in kept})
+    if lost:
         raise PromptError(
             f"The chat template kept {len(kept)} of {len(names)} emphasized spans: it drops or "
-            "rewrites the messages that contain the others. Emphasize text in another message, or "
+            f"rewrites emphasized text of {' and of '.join(lost)}. Emphasize text elsewhere, or "
             "render the prompt yourself and pass it as one text."
         )
     emphasis = [
@@ -147,22 +148,32 @@ class _Tracked:
 
     Attributes:
         names: The names of the spans that the numbers stand for.
+        owners: Where each of them is from, in words.
         sources: Every text that was tracked.
     """
 
     def __init__(self) -> None:
         self.names: list[str | None] = []
+        self.owners: list[str] = []
         self.sources: list[str] = []
 
-    def message(self, message: Message) -> dict[str, Any]:
+    def message(self, number: int, message: Message) -> dict[str, Any]:
         """A copy of a message; its role, which the application chose, is left as it is."""
-        return {
+        copied = {
             key: value if key == "role" else self._value(value) for key, value in message.items()
         }
+        self._belong_to(f"message {number} (role {message['role']!r})")
+        return copied
 
     def tools(self, tools: Sequence[Mapping[str, Any]]) -> list[Any]:
         """A copy of the schemas of tools."""
-        return [self._value(tool) for tool in tools]
+        copied = [self._value(tool) for tool in tools]
+        self._belong_to("the tools")
+        return copied
+
+    def _belong_to(self, owner: str) -> None:
+        """Say where the spans that nobody owns yet are from."""
+        self.owners += [owner] * (len(self.names) - len(self.owners))
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, str):

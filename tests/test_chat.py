@@ -204,6 +204,16 @@ def test_nested_and_deemphasized_spans_keep_all_they_hold() -> None:
     )
 
 
+def test_the_message_that_loses_its_emphasis_is_named() -> None:
+    template = "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}"
+    messages = [
+        {"role": "system", "content": SpanStr("Be brief.", [Span(0, 9)])},
+        {"role": "user", "content": SpanStr("Tarn?", [Span(0, 4)])},
+    ]
+    with pytest.raises(PromptError, match=r"kept 1 of 2 .* of message 0 \(role 'system'\)\."):
+        render_chat(messages, template)
+
+
 def test_emphasis_in_other_fields_is_kept_or_missed() -> None:
     chat = [{"role": "assistant", "content": "a", "reasoning": emphasize("because")}]
     assert render_chat(chat, "{{ messages[0].reasoning }}").emphasized() == ("because",)
