@@ -13,17 +13,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, overload
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
+from transformers import (
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteriaList,
+)
 from transformers.generation.streamers import BaseStreamer
 
 from .attention import BIAS
 from .context import Context, Room
 from .errors import ProfileError, PromptError, UnsupportedModelError
 from .generation import Generation, check_arguments, check_new_tokens, checked_stop, sampling
+from .heads import check_fits_model, heads_by_layer
 from .inputs import batch_inputs
 from .inspection import measure_shares
 from .loading import load_pretrained
-from .logprobs import RecordedLogprobs, check_logprobs
+from .logprobs import recorded_logprobs
 from .overflow import Overflow
 from .profile import FILE_NAME, HeadProfile
 from .prompts import (
@@ -37,7 +43,7 @@ from .prompts import (
 from .requests import Request, answer
 from .scoring import continuation_ids, continued, log_probabilities
 from .shares import AttentionShares
-from .steerable import Steerable, heads_on_this_rank, make_steerable
+from .steerable import Steerable, make_steerable
 from .streaming import (
     Cancelled,
     Decoding,
@@ -93,7 +99,8 @@ class SteeredModel:
         self.control_tokens: ControlTokens = control_tokens
         if isinstance(profile, str | Path):
             profile = HeadProfile.load(profile)
-        self._check_fits_model(profile)  # before the model is touched
+        if profile is not None:
+            check_fits_model(profile, model)  # before the model is touched
 
         def check(made: Steerable) -> None:
             self._steerable = made
@@ -141,7 +148,7 @@ class SteeredModel:
     def profile(self, profile: HeadProfile | str | Path | None) -> None:
         if isinstance(profile, str | Path):
             profile = HeadProfile.load(profile)
-        self._heads = self._heads_by_layer(profile)
+        self._heads = heads_by_layer(profile, self.model, self._steerable)
         self._profile = profile
 
     @property
@@ -459,22 +466,19 @@ class SteeredModel:
         stopping = StopStrings(self.tokenizer, checked_stop(stop), width)
         cancelled = cancelled or Cancelled()
         given = arguments.pop("stopping_criteria", ())
-        ends = arguments.get("eos_token_id", self.model.generation_config.eos_token_id)
+        defaults = self.model.generation_config
+        ends = arguments.get("eos_token_id", defaults.eos_token_id)
         decode = Decoding(self.tokenizer, ends, skip_special_tokens)
-        processors = sampling(seed, arguments, self.model.generation_config)
         most = self._context.room_for_answer(width, max_new_tokens)
         writing = None
         if structure is not None:
-            check_structure_fits(arguments, self.model.generation_config)
+            check_structure_fits(arguments, defaults)
             writing = StructuredWriting(self._grammar_tokenizer, structure, width, most)
-            processors.insert(0, writing)
-        top = check_logprobs(logprobs, arguments, self.model.generation_config)
-        recorded = RecordedLogprobs(top) if top >= 0 else None
-        first = [recorded] if recorded else []
-        if first or processors:
-            own = arguments.get("logits_processor", ())
-            arguments["logits_processor"] = [*first, *own, *processors]
+        recorded = recorded_logprobs(logprobs, arguments, defaults)
+        own = arguments.pop("logits_processor", ())
+        processors = [recorded, *own, writing, *sampling(seed, arguments, defaults)]
         arguments |= inputs | {
+            "logits_processor": LogitsProcessorList([one for one in processors if one is not None]),
             "max_new_tokens": most,
             "stopping_criteria": StoppingCriteriaList([*given, stopping, cancelled]),
         }
@@ -492,7 +496,7 @@ class SteeredModel:
             raise ProfileError(
                 f"profile is {profile!r}; it must be a HeadProfile or a file of one."
             )
-        return profile, self._heads_by_layer(profile)
+        return profile, heads_by_layer(profile, self.model, self._steerable)
 
     def _tokenize(
         self,
@@ -539,34 +543,3 @@ class SteeredModel:
         if BIAS in inputs:
             self._steerable.check_is_still(self.model)
         return inputs
-
-    def _check_fits_model(self, profile: HeadProfile | None) -> None:
-        if profile is not None:
-            config = self.model.config.get_text_config()
-            numbers = (getattr(module, "layer_idx", None) for module in self.model.modules())
-            attentions = [number + 1 for number in numbers if type(number) is int]
-            layers = max([config.num_hidden_layers, *attentions])  # some have two in a block
-            profile.check_fits(self.name, layers, config.num_attention_heads)
-
-    def _heads_by_layer(self, profile: HeadProfile | None) -> dict[int, tuple[int, ...]]:
-        """The profile's heads for every layer of the model; empty when it steers nothing."""
-        if profile is None:
-            return {}
-        self._check_fits_model(profile)
-        layers = self._steerable.layers
-        for layer, listed in profile.heads.items():
-            if layer not in layers:
-                raise ProfileError(
-                    f"The head profile steers layer {layer}, which has no attention in "
-                    f"{self.name or 'the model'}."
-                )
-            there = layers[layer]
-            if there is not None and max(listed, default=0) >= there:
-                raise ProfileError(
-                    f"The head profile steers head {max(listed)} of layer {layer}, which has "
-                    f"{there} heads in {self.name or 'the model'}."
-                )
-        if not len(profile):
-            return {}
-        heads = {layer: profile.heads.get(layer, ()) for layer in layers}
-        return heads_on_this_rank(self.model, heads)

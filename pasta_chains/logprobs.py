@@ -29,15 +29,22 @@ class TokenLogprob:
     top: tuple[tuple[str, float], ...] = ()
 
 
-def check_logprobs(wanted: object, arguments: Mapping[str, Any], defaults: GenerationConfig) -> int:
-    """Returns how many of the likeliest tokens are wanted, or -1 if nothing is.
+def recorded_logprobs(
+    wanted: object, arguments: Mapping[str, Any], defaults: GenerationConfig
+) -> RecordedLogprobs | None:
+    """What keeps log-probabilities, if they are wanted.
+
+    Args:
+        wanted: Whether they are, or how many of the likeliest tokens are, too.
+        arguments: Those of transformers' `generate`.
+        defaults: The model's own.
 
     Raises:
         PromptError: It is neither True, False nor a number of tokens, or tokens are not chosen one
             after the other.
     """
     if wanted is None or wanted is False:
-        return -1
+        return None
     if not isinstance(wanted, int) or wanted < 0:
         raise PromptError(
             f"logprobs is {wanted!r}; it must be True, False, or how many of the likeliest tokens "
@@ -46,7 +53,7 @@ def check_logprobs(wanted: object, arguments: Mapping[str, Any], defaults: Gener
     for name in ("num_beams", "assistant_model", "prompt_lookup_num_tokens"):
         if arguments.get(name, getattr(defaults, name, None)) not in (None, 0, 1):
             raise PromptError(f"logprobs cannot be combined with {name}. Leave one of them out.")
-    return 0 if wanted is True else wanted
+    return RecordedLogprobs(0 if wanted is True else wanted)
 
 
 class RecordedLogprobs(LogitsProcessor):
