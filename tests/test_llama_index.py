@@ -17,7 +17,12 @@ from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, Te
 from llama_index.core.types import BaseOutputParser
 
 from pasta_chains.engine import SteeredModel
-from pasta_chains.errors import EmphasisError, PromptError, UnsupportedModelError
+from pasta_chains.errors import (
+    EmphasisError,
+    NothingEmphasizedWarning,
+    PromptError,
+    UnsupportedModelError,
+)
 from pasta_chains.llama_index import (
     EmphasisPromptTemplate,
     EmphasisSynthesizer,
@@ -305,7 +310,8 @@ def test_a_template_that_drops_emphasis_is_refused(
 def test_any_template_will_do_where_nothing_is_emphasized(model: SpyModel) -> None:
     template = LOSING_TEMPLATES["PromptTemplate"]
     synthesizer = EmphasisSynthesizer(llm_of(model), lambda node, query: [], template)
-    synthesizer.synthesize(QUESTION, nodes())
+    with pytest.warns(NothingEmphasizedWarning, match="Nothing in 2 nodes was emphasized"):
+        synthesizer.synthesize(QUESTION, nodes())
     assert model.seen[-1] == f"{TEXTS[0]}\n\n{TEXTS[1]} {QUESTION}"
 
 
@@ -330,7 +336,7 @@ def test_a_node_that_does_not_say_trusted_is_not(model: SpyModel) -> None:
 def test_a_function_that_returns_no_spans_is_refused(model: SpyModel, spans: Any) -> None:
     given = nodes()
     synthesizer = EmphasisSynthesizer(llm_of(model), lambda node, query: spans)
-    with pytest.raises(EmphasisError, match=f"no spans of node {given[0].node.node_id}: .* not "):
+    with pytest.raises(EmphasisError, match=f"Node {given[0].node.node_id} cannot .* not "):
         synthesizer.synthesize(QUESTION, given)
 
 
@@ -351,8 +357,8 @@ def test_template_works_in_core_synthesizers(model: SpyModel) -> None:
 def test_another_model_or_policy_is_refused(model: SpyModel) -> None:
     with pytest.raises(UnsupportedModelError, match="MockLLM would lose the emphasis"):
         EmphasisSynthesizer(MockLLM())
-    with pytest.raises(EmphasisError, match="'facts'"):
-        EmphasisSynthesizer(llm_of(model), "facts")  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(EmphasisError, match=r"it must be one of 'context', .*'metadata'"):
+        EmphasisSynthesizer(llm_of(model), "fact")  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_spans_outside_a_node_are_refused(model: SpyModel) -> None:

@@ -16,7 +16,17 @@ except ImportError as error:
     raise MissingExtraError("llama-index-core", "llama-index") from error
 
 from .llm import PastaLLM
+from .policies import above_score, facts
+from .postprocessor import FactEmphasis
 from .prompts import EmphasisPromptTemplate, EmphasisTextBlock
 from .synthesizer import EmphasisSynthesizer
 
-__all__ = ["EmphasisPromptTemplate", "EmphasisSynthesizer", "EmphasisTextBlock", "PastaLLM"]
+__all__ = [
+    "EmphasisPromptTemplate",
+    "EmphasisSynthesizer",
+    "EmphasisTextBlock",
+    "FactEmphasis",
+    "PastaLLM",
+    "above_score",
+    "facts",
+]

@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias
+import asyncio
+import warnings
+from collections.abc import Sequence
+from typing import Any
 
 from llama_index.core.prompts.base import BasePromptTemplate
 from llama_index.core.response_synthesizers.base import BaseSynthesizer
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 
-from pasta_chains.errors import EmphasisError, PromptError, UnsupportedModelError
-from pasta_chains.spans import Span, SpanStr, concat, emphasize, span_count
+from pasta_chains.errors import (
+    EmphasisError,
+    NothingEmphasizedWarning,
+    PromptError,
+    UnsupportedModelError,
+)
+from pasta_chains.spans import SpanStr, concat, span_count
 
 from .llm import PastaLLM
+from .policies import KEY, Policy, policy_of, text_of
 from .prompts import EmphasisPromptTemplate, EmphasisTextBlock
-
-PolicyFunction: TypeAlias = Callable[[NodeWithScore, str], Sequence[Span | tuple[int, int]]]
-Policy: TypeAlias = Literal["context", "trusted"] | PolicyFunction
-"""What to emphasize of a retrieved node; see `EmphasisSynthesizer`."""
 
 
 class EmphasisSynthesizer(BaseSynthesizer):
     """Answers a query from nodes, with emphasis on what the model is to believe.
 
-    All nodes go into one prompt.
+    All nodes go into one prompt. `response.metadata["emphasis"]` tells for each source node which
+    characters of its text were emphasized.
 
     Args:
         llm: The steered model.
         emphasis: What to emphasize. "context": every node. "trusted": the nodes with
             `trusted=True` in their metadata, where nothing but True, False or its absence is
-            accepted. A function of node and query: the spans of the
-            node's text that it returns, an empty list for none.
+            accepted. "facts": in each node the sentence that answers the query, by BM25; `facts`
+            makes others. "window": the sentence that was found, inside a sentence window.
+            "metadata": the spans in `metadata["emphasis"]`, and otherwise as "trusted". A function
+            of node and query, such as `above_score` makes: the spans of the node's text that it
+            returns, an empty list for none.
         text_qa_template: Gets `documents` (each with `text`) and `question`, and the same joined as
             `context_str` and `query_str`; by default the shipped `rag/qa.jinja`.
         **kwargs: Those of `BaseSynthesizer`, such as `streaming`.
@@ -53,13 +61,8 @@ class EmphasisSynthesizer(BaseSynthesizer):
                 f"EmphasisSynthesizer needs a pasta_chains.llama_index.PastaLLM; "
                 f"{type(llm).__name__} would lose the emphasis."
             )
-        if not callable(emphasis) and emphasis not in ("context", "trusted"):
-            raise EmphasisError(
-                f"emphasis is {emphasis!r}; it must be 'context', 'trusted' or a function of node "
-                "and query that returns spans."
-            )
+        self._policy = policy_of(emphasis)
         super().__init__(llm=llm, **kwargs)
-        self._emphasis = emphasis
         self._template = text_qa_template or EmphasisPromptTemplate.from_file("rag/qa.jinja")
 
     def _get_prompts(self) -> dict[str, Any]:
@@ -72,17 +75,21 @@ class EmphasisSynthesizer(BaseSynthesizer):
         self, query: Any, nodes: list[NodeWithScore], *args: Any, **response_kwargs: Any
     ) -> Any:
         """Answer a query from nodes."""
-        chunks = self._emphasized(query, nodes)
-        return super().synthesize(query, nodes, *args, emphasized_chunks=chunks, **response_kwargs)
+        marked = self._marked(query, nodes)
+        response = super().synthesize(
+            query, nodes, *args, emphasized_chunks=_chunks(nodes, marked), **response_kwargs
+        )
+        return _with_spans(response, nodes, marked)
 
     async def asynthesize(
         self, query: Any, nodes: list[NodeWithScore], *args: Any, **response_kwargs: Any
     ) -> Any:
         """Answer a query from nodes."""
-        chunks = self._emphasized(query, nodes)
-        return await super().asynthesize(
-            query, nodes, *args, emphasized_chunks=chunks, **response_kwargs
+        marked = await asyncio.to_thread(self._marked, query, nodes)
+        response = await super().asynthesize(
+            query, nodes, *args, emphasized_chunks=_chunks(nodes, marked), **response_kwargs
         )
+        return _with_spans(response, nodes, marked)
 
     def get_response(
         self,
@@ -132,49 +139,59 @@ class EmphasisSynthesizer(BaseSynthesizer):
         blocks = [block for message in messages for block in message.blocks]
         return sum(len(block.spans) for block in blocks if isinstance(block, EmphasisTextBlock))
 
-    def _emphasized(self, query: str | QueryBundle, nodes: list[NodeWithScore]) -> list[SpanStr]:
+    def _marked(self, query: str | QueryBundle, nodes: list[NodeWithScore]) -> list[SpanStr]:
+        """The texts of nodes with what the policy emphasizes in them."""
         query_str = query if isinstance(query, str) else query.query_str
-        return [self._emphasized_node(query_str, node) for node in nodes]
+        marked = [self._marked_node(query_str, scored) for scored in nodes]
+        if nodes and not any(text.spans for text in marked):
+            warnings.warn(
+                f"Nothing in {len(nodes)} nodes was emphasized: the policy chose none of their "
+                "text.",
+                NothingEmphasizedWarning,
+                stacklevel=3,
+            )
+        return marked
 
-    def _emphasized_node(self, query: str, scored: NodeWithScore) -> SpanStr:
-        """The node's text for the model, metadata included, with what the policy marks in it."""
-        text = scored.node.get_content(metadata_mode=MetadataMode.NONE)
-        if callable(self._emphasis):
-            marked = self._marked_by_policy(self._emphasis, scored, query, text)
-        elif text and (self._emphasis == "context" or _is_trusted(scored)):
-            marked = emphasize(text)
-        else:
-            marked = SpanStr(text)
-        return (
-            _with_metadata(scored, marked)
-            if marked.spans
-            else SpanStr(scored.node.get_content(metadata_mode=MetadataMode.LLM))
-        )
-
-    def _marked_by_policy(
-        self, policy: PolicyFunction, scored: NodeWithScore, query: str, text: str
-    ) -> SpanStr:
+    def _marked_node(self, query: str, scored: NodeWithScore) -> SpanStr:
         try:
-            return SpanStr(text, policy(scored, query))
+            return SpanStr(text_of(scored), self._policy(scored, query))
         except EmphasisError as error:
             raise EmphasisError(
-                f"The emphasis function gave no spans of node {scored.node.node_id}: {error}"
+                f"Node {scored.node.node_id} cannot be emphasized: {error}"
             ) from error
 
 
-def _is_trusted(scored: NodeWithScore) -> bool:
-    trusted = scored.node.metadata.get("trusted", False)
-    if not isinstance(trusted, bool):
-        raise EmphasisError(
-            f"The metadata of node {scored.node.node_id} has trusted={trusted!r}; it must be True "
-            "or False, or absent for False."
-        )
-    return trusted
+def _chunks(nodes: Sequence[NodeWithScore], marked: Sequence[SpanStr]) -> list[SpanStr]:
+    """What the model reads of nodes, their metadata included."""
+    return [
+        _with_metadata(_without_recorded(scored), text)
+        for scored, text in zip(nodes, marked, strict=True)
+    ]
+
+
+def _without_recorded(scored: NodeWithScore) -> NodeWithScore:
+    """A node whose recorded spans are no text for the model."""
+    node = scored.node
+    if KEY not in node.metadata or KEY in node.excluded_llm_metadata_keys:
+        return scored
+    excluded = {"excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, KEY]}
+    return NodeWithScore(node=node.model_copy(update=excluded), score=scored.score)
+
+
+def _with_spans(response: Any, nodes: Sequence[NodeWithScore], marked: Sequence[SpanStr]) -> Any:
+    told = {
+        scored.node.node_id: [[span.start, span.end] for span in text.spans]
+        for scored, text in zip(nodes, marked, strict=True)
+    }
+    response.metadata = {**(response.metadata or {}), KEY: told}
+    return response
 
 
 def _with_metadata(scored: NodeWithScore, text: SpanStr) -> SpanStr:
     """Put a node's text where `get_content` puts it: between the metadata of its template."""
     official = scored.node.get_content(metadata_mode=MetadataMode.LLM)
+    if not text.spans:
+        return SpanStr(official)
     if official == text:
         return text
     node = scored.node

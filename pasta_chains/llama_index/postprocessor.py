@@ -1,0 +1,61 @@
+"""Records in nodes what of them is to be emphasized."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import NodeWithScore, QueryBundle
+from pydantic import PrivateAttr
+
+from pasta_chains.errors import EmphasisError
+from pasta_chains.spans import SpanStr
+
+from .policies import KEY, Policy, facts, policy_of, text_of
+
+
+class FactEmphasis(BaseNodePostprocessor):
+    """Records in each node the sentences that answer the query, without rewriting its text.
+
+        engine = index.as_query_engine(node_postprocessors=[FactEmphasis(facts(embed_model))], …)
+
+    `EmphasisSynthesizer(emphasis="metadata")` reads what was recorded: `node.metadata["emphasis"]`,
+    which is left out of what models and embeddings read. The index's own nodes stay as they are.
+
+    Args:
+        policy: What to record; by default the facts that BM25 finds.
+        **kwargs: Those of `BaseNodePostprocessor`.
+
+    Raises:
+        EmphasisError: The policy is unknown; or, when nodes are processed, there is no query, or
+            a span lies outside a node's text.
+    """
+
+    _policy: Any = PrivateAttr()
+
+    def __init__(self, policy: Policy | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._policy = facts() if policy is None else policy_of(policy)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Name of this class in serialized form."""
+        return "FactEmphasis"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        if query_bundle is None:
+            raise EmphasisError("Without a query there are no facts to emphasize.")
+        return [self._recorded(scored, query_bundle.query_str) for scored in nodes]
+
+    def _recorded(self, scored: NodeWithScore, query: str) -> NodeWithScore:
+        marked = SpanStr(text_of(scored), self._policy(scored, query))
+        node = scored.node.model_copy(
+            update={
+                "metadata": scored.node.metadata | {KEY: [list(span) for span in marked.spans]},
+                "excluded_llm_metadata_keys": [*scored.node.excluded_llm_metadata_keys, KEY],
+                "excluded_embed_metadata_keys": [*scored.node.excluded_embed_metadata_keys, KEY],
+            }
+        )
+        return NodeWithScore(node=node, score=scored.score)
