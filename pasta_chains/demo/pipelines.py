@@ -93,7 +93,8 @@ def llama_index_engine(
 ) -> RetrieverQueryEngine:
     """A query engine that emphasizes one file; none with an empty name."""
     synthesizer = llama_index.EmphasisSynthesizer(
-        llm=llama_index.PastaLLM(model, use_chat_template=chat), emphasis="trusted"
+        llm=llama_index.PastaLLM(model, use_chat_template=chat),
+        emphasis="trusted" if trusted else "none",
     )
     return RetrieverQueryEngine(NodeRetriever(index, RETRIEVED, trusted), synthesizer)
 

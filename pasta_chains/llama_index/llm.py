@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from pasta_chains.errors import EmphasisError, PromptError
 from pasta_chains.generation import Generation
 from pasta_chains.prompts import Prompt
 from pasta_chains.spans import SpanStr, carries_emphasis, span_count
+from pasta_chains.structured import Structure
 
 from .prompts import EmphasisTextBlock, with_instructions
 
@@ -76,6 +78,56 @@ class PastaLLM(CustomLLM):
             model_name=self._model.name or "unknown",
             is_chat_model=self.use_chat_template,
             **{name: value for name, value in known.items() if value is not None},
+        )
+
+    def tokens_of(self, text: str) -> list[int]:
+        """Token ids of a text, by the model's own tokenizer; for `PromptHelper`."""
+        ids: list[int] = self._model.tokenizer(SpanStr(text).text, add_special_tokens=False)[
+            "input_ids"
+        ]
+        return ids
+
+    def structured_predict(
+        self,
+        output_cls: Any,
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Any:
+        """Answer a prompt with an object of a class; the model can write nothing else.
+
+        Args:
+            output_cls: A pydantic class.
+            prompt: The template.
+            llm_kwargs: Arguments of the call.
+            **prompt_args: What the template is filled with.
+
+        Raises:
+            pydantic.ValidationError: The object is not whole when its tokens run out, or the class
+                refuses it.
+            MissingExtraError: The extra "structured" is not installed.
+        """
+        written = {**(llm_kwargs or {}), "structure": _structure(output_cls)}
+        if self.metadata.is_chat_model:
+            answer = self.chat(self._get_messages(prompt, **prompt_args), **written)
+            text = answer.message.content or ""
+        else:
+            completed = self.complete(
+                self._get_prompt(prompt, **prompt_args), formatted=True, **written
+            )
+            text = completed.text
+        return output_cls.model_validate_json(text)
+
+    async def astructured_predict(
+        self,
+        output_cls: Any,
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Any:
+        """`structured_predict` in a thread."""
+        return await asyncio.to_thread(
+            self.structured_predict, output_cls, prompt, llm_kwargs, **prompt_args
         )
 
     @llm_completion_callback()
@@ -139,6 +191,10 @@ class PastaLLM(CustomLLM):
             **self.generation_arguments,
             **kwargs,
         }
+
+
+def _structure(output_cls: Any) -> Structure:
+    return Structure.json(output_cls.model_json_schema())
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:

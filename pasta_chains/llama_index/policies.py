@@ -20,7 +20,9 @@ from pasta_chains.selection import (
 from pasta_chains.spans import Span
 
 PolicyFunction: TypeAlias = Callable[[NodeWithScore, str], Sequence[Span | tuple[int, int]]]
-Policy: TypeAlias = Literal["context", "trusted", "facts", "window", "metadata"] | PolicyFunction
+Policy: TypeAlias = (
+    Literal["context", "trusted", "facts", "window", "metadata", "none"] | PolicyFunction
+)
 """What to emphasize of a retrieved node; see `EmphasisSynthesizer`."""
 
 KEY = "emphasis"
@@ -130,6 +132,10 @@ def _context(scored: NodeWithScore, query: str) -> list[Span]:
     return _whole(text_of(scored))
 
 
+def _none(scored: NodeWithScore, query: str) -> list[Span]:
+    return []
+
+
 def _trusted(scored: NodeWithScore, query: str) -> list[Span]:
     return _whole(text_of(scored)) if _is_trusted(scored) else []
 
@@ -185,4 +191,5 @@ _POLICIES: Mapping[str, PolicyFunction] = {
     "facts": facts(),
     "window": _window,
     "metadata": _metadata,
+    "none": _none,
 }

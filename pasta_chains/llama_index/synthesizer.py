@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from llama_index.core.prompts.base import BasePromptTemplate
+from llama_index.core.response_synthesizers import ResponseMode
 from llama_index.core.response_synthesizers.base import BaseSynthesizer
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 
 from pasta_chains.errors import (
+    EmphasisDroppedWarning,
     EmphasisError,
     NothingEmphasizedWarning,
     PromptError,
@@ -19,7 +21,10 @@ from pasta_chains.errors import (
 )
 from pasta_chains.spans import SpanStr, concat, span_count
 
+from .core_prompts import keeping_emphasis, keeps_emphasis
 from .llm import PastaLLM
+from .modes import TEMPLATES, RefusedError, core_synthesizer
+from .packing import EmphasisPromptHelper
 from .policies import KEY, Policy, policy_of, text_of
 from .prompts import EmphasisPromptTemplate, EmphasisTextBlock
 
@@ -27,7 +32,7 @@ from .prompts import EmphasisPromptTemplate, EmphasisTextBlock
 class EmphasisSynthesizer(BaseSynthesizer):
     """Answers a query from nodes, with emphasis on what the model is to believe.
 
-    All nodes go into one prompt. `response.metadata["emphasis"]` tells for each source node which
+    `response.metadata["emphasis"]` tells for each source node which
     characters of its text were emphasized.
 
     Args:
@@ -36,17 +41,22 @@ class EmphasisSynthesizer(BaseSynthesizer):
             `trusted=True` in their metadata, where nothing but True, False or its absence is
             accepted. "facts": in each node the sentence that answers the query, by BM25; `facts`
             makes others. "window": the sentence that was found, inside a sentence window.
-            "metadata": the spans in `metadata["emphasis"]`, and otherwise as "trusted". A function
+            "metadata": the spans in `metadata["emphasis"]`, and otherwise as "trusted". "none":
+            nothing, without a warning that nothing is. A function
             of node and query, such as `above_score` makes: the spans of the node's text that it
             returns, an empty list for none.
         text_qa_template: Gets `documents` (each with `text`) and `question`, and the same joined as
-            `context_str` and `query_str`; by default the shipped `rag/qa.jinja`.
-        **kwargs: Those of `BaseSynthesizer`, such as `streaming`.
+            `context_str` and `query_str`; by default the shipped `rag/qa.jinja`. In the modes of
+            LlamaIndex it gets what it gets there, and is by default as there.
+        response_mode: "documents" puts all nodes into one prompt, each a document of its own. The
+            modes of LlamaIndex, from "compact" to "context_only", send what LlamaIndex sends.
+        **kwargs: Those of LlamaIndex's `get_response_synthesizer`, such as `streaming`,
+            `output_cls` and `refine_template`.
 
     Raises:
         UnsupportedModelError: The model is none of ours and would lose the emphasis.
-        EmphasisError: The policy is unknown; or, when a query is answered, `trusted` is neither
-            True nor False, a function returns no spans, or the template drops emphasis.
+        EmphasisError: The policy or the mode is unknown; or, when a query is answered, `trusted` is
+            neither True nor False, a function returns no spans, or the template drops emphasis.
     """
 
     def __init__(
@@ -54,6 +64,7 @@ class EmphasisSynthesizer(BaseSynthesizer):
         llm: PastaLLM,
         emphasis: Policy = "context",
         text_qa_template: BasePromptTemplate | None = None,
+        response_mode: str | ResponseMode = "documents",
         **kwargs: Any,
     ) -> None:
         if not isinstance(llm, PastaLLM):
@@ -62,13 +73,33 @@ class EmphasisSynthesizer(BaseSynthesizer):
                 f"{type(llm).__name__} would lose the emphasis."
             )
         self._policy = policy_of(emphasis)
-        super().__init__(llm=llm, **kwargs)
+        self._wants_emphasis = emphasis != "none"
+        if isinstance(response_mode, ResponseMode):
+            response_mode = response_mode.value
+        base = {name: kwargs[name] for name in _OF_BASE if name in kwargs}
+        helper = EmphasisPromptHelper.from_llm_metadata(llm.metadata, tokenizer=llm.tokens_of)
+        super().__init__(llm=llm, **{"prompt_helper": helper, **base})
+        self._inner: BaseSynthesizer | None = None
+        if response_mode == "documents":
+            _check_arguments(kwargs, _OF_BASE)
+        else:
+            _check_arguments(kwargs, _OF_MODES)
+            helper = kwargs.pop("prompt_helper", helper)
+            self._inner = core_synthesizer(
+                response_mode, llm, helper, text_qa_template=text_qa_template, **kwargs
+            )
         self._template = text_qa_template or EmphasisPromptTemplate.from_file("rag/qa.jinja")
 
     def _get_prompts(self) -> dict[str, Any]:
+        if self._inner is not None:
+            return self._inner.get_prompts()
         return {"text_qa_template": self._template}
 
     def _update_prompts(self, prompts: dict[str, Any]) -> None:
+        if self._inner is not None:
+            kept = {name: keeping_emphasis(one, self._llm) for name, one in prompts.items()}
+            self._inner.update_prompts(kept)
+            return
         self._template = prompts.get("text_qa_template", self._template)
 
     def synthesize(
@@ -99,7 +130,14 @@ class EmphasisSynthesizer(BaseSynthesizer):
         **response_kwargs: Any,
     ) -> Any:
         """Answer a query from texts; `SpanStr` among them keep their emphasis."""
-        arguments = self._arguments(query_str, emphasized_chunks or text_chunks, response_kwargs)
+        chunks = emphasized_chunks or text_chunks
+        if self._inner is not None:
+            self._warn_of_templates(chunks)
+            try:
+                return self._inner.get_response(query_str, chunks, **response_kwargs)
+            except RefusedError as refused:
+                raise refused.error from None
+        arguments = self._arguments(query_str, chunks, response_kwargs)
         if self._streaming:
             return self._llm.stream(self._template, **arguments)
         return self._llm.predict(self._template, **arguments)
@@ -112,10 +150,30 @@ class EmphasisSynthesizer(BaseSynthesizer):
         **response_kwargs: Any,
     ) -> Any:
         """Answer a query from texts; `SpanStr` among them keep their emphasis."""
-        arguments = self._arguments(query_str, emphasized_chunks or text_chunks, response_kwargs)
+        chunks = emphasized_chunks or text_chunks
+        if self._inner is not None:
+            self._warn_of_templates(chunks)
+            try:
+                return await self._inner.aget_response(query_str, chunks, **response_kwargs)
+            except RefusedError as refused:
+                raise refused.error from None
+        arguments = self._arguments(query_str, chunks, response_kwargs)
         if self._streaming:
             return await self._llm.astream(self._template, **arguments)
         return await self._llm.apredict(self._template, **arguments)
+
+    def _warn_of_templates(self, chunks: Sequence[str]) -> None:
+        """Tell of templates that lose emphasis, where there is some."""
+        if not any(map(span_count, chunks)):
+            return
+        for name, template in self.get_prompts().items():
+            if name in TEMPLATES and not keeps_emphasis(template):
+                warnings.warn(
+                    f"The {name}, a {type(template).__name__}, drops emphasis. Make it an "
+                    "EmphasisPromptTemplate.",
+                    EmphasisDroppedWarning,
+                    stacklevel=2,
+                )
 
     def _arguments(self, query: str, chunks: Sequence[str], more: dict[str, Any]) -> dict[str, Any]:
         """What the template is given, once it is sure that it keeps the emphasis of the chunks."""
@@ -143,7 +201,7 @@ class EmphasisSynthesizer(BaseSynthesizer):
         """The texts of nodes with what the policy emphasizes in them."""
         query_str = query if isinstance(query, str) else query.query_str
         marked = [self._marked_node(query_str, scored) for scored in nodes]
-        if nodes and not any(text.spans for text in marked):
+        if self._wants_emphasis and nodes and not any(text.spans for text in marked):
             warnings.warn(
                 f"Nothing in {len(nodes)} nodes was emphasized: the policy chose none of their "
                 "text.",
@@ -159,6 +217,22 @@ class EmphasisSynthesizer(BaseSynthesizer):
             raise EmphasisError(
                 f"Node {scored.node.node_id} cannot be emphasized: {error}"
             ) from error
+
+
+_OF_BASE = ("callback_manager", "prompt_helper", "streaming", "output_cls", "empty_response")
+_OF_MODES = (
+    *(*_OF_BASE, "refine_template", "summary_template", "simple_template", "use_async"),
+    *("structured_answer_filtering", "program_factory", "verbose"),
+)
+
+
+def _check_arguments(given: dict[str, Any], known: Sequence[str]) -> None:
+    unknown = sorted(given.keys() - set(known))
+    if unknown:
+        raise EmphasisError(
+            f"EmphasisSynthesizer takes no {unknown[0]!r} in this response_mode. It takes "
+            f"{', '.join(known)}."
+        )
 
 
 def _chunks(nodes: Sequence[NodeWithScore], marked: Sequence[SpanStr]) -> list[SpanStr]:

@@ -1,0 +1,107 @@
+"""LlamaIndex's own prompt templates, filled so that emphasis stays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, TextBlock
+from llama_index.core.prompts.base import (
+    BasePromptTemplate,
+    ChatPromptTemplate,
+    PromptTemplate,
+    SelectorPromptTemplate,
+)
+
+from pasta_chains.spans import SpanStr
+from pasta_chains.substitute import sub
+
+from .prompts import EmphasisPromptTemplate, EmphasisTextBlock, with_instructions
+
+_VARIABLE = re.compile(r"\{([^{}]+)\}")  # as LlamaIndex's SafeFormatter finds them
+
+
+def keeping_emphasis(template: BasePromptTemplate, llm: Any) -> BasePromptTemplate:
+    """The template that a model gets, which keeps the emphasis of what it is filled with.
+
+    Args:
+        template: LlamaIndex's `PromptTemplate`, `ChatPromptTemplate` or a selector of these; any
+            other is returned as it is.
+        llm: The model.
+    """
+    if isinstance(template, SelectorPromptTemplate):
+        template = template.select(llm)
+    shared: dict[str, Any] = {
+        "prompt_type": template.metadata.get("prompt_type", "custom"),
+        "output_parser": template.output_parser,
+        "metadata": dict(template.metadata),
+        "template_var_mappings": template.template_var_mappings,
+        "function_mappings": template.function_mappings,
+    }
+    if type(template) is PromptTemplate:
+        return _KeepingPrompt(**{**template.kwargs, **shared, "template": template.template})
+    if type(template) is ChatPromptTemplate:
+        messages = template.message_templates
+        return _KeepingChat(**{**template.kwargs, **shared, "message_templates": messages})
+    return template
+
+
+def keeps_emphasis(template: BasePromptTemplate) -> bool:
+    """Whether a template keeps the emphasis of what it is filled with."""
+    return isinstance(template, EmphasisPromptTemplate | _KeepingPrompt | _KeepingChat)
+
+
+class _KeepingPrompt(PromptTemplate):
+    """A `PromptTemplate` whose text keeps emphasis."""
+
+    def format(
+        self,
+        llm: Any = None,
+        completion_to_prompt: Callable[[str], str] | None = None,
+        **kwargs: Any,
+    ) -> str:
+        kwargs.pop("messages_to_prompt", None)
+        values = self._map_all_vars({**self.kwargs, **kwargs})
+        text: str = _filled(self.template, values)
+        if self.output_parser is not None:
+            text = with_instructions(self.output_parser, text)
+        return text if completion_to_prompt is None else completion_to_prompt(text)
+
+    def format_messages(self, llm: Any = None, **kwargs: Any) -> list[ChatMessage]:
+        text = self.format(**kwargs)
+        return [ChatMessage(role="user", blocks=[_block(text)])]
+
+
+class _KeepingChat(ChatPromptTemplate):
+    """A `ChatPromptTemplate` whose messages keep emphasis."""
+
+    def format_messages(self, llm: Any = None, **kwargs: Any) -> list[ChatMessage]:
+        values = self._map_all_vars({**self.kwargs, **kwargs})
+        messages = [
+            message.model_copy(update={"blocks": _filled_blocks(message.blocks, values)})
+            for message in self.message_templates
+        ]
+        if self.output_parser is not None:
+            messages = self.output_parser.format_messages(messages)
+        return messages
+
+
+def _filled_blocks(blocks: Sequence[Any], values: dict[str, Any]) -> list[Any]:
+    return [
+        _block(_filled(block.text, values)) if isinstance(block, TextBlock) else block
+        for block in blocks
+    ]
+
+
+def _block(text: str) -> TextBlock:
+    marked = SpanStr(text)
+    return EmphasisTextBlock.from_text(marked) if marked.spans else TextBlock(text=marked.text)
+
+
+def _filled(template: str, values: dict[str, Any]) -> SpanStr:
+    def value(found: re.Match[str]) -> str:
+        given = values.get(found[1], found[0])
+        return given if isinstance(given, str) else str(given)
+
+    return sub(_VARIABLE, value, SpanStr(template))
