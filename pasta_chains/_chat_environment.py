@@ -152,4 +152,32 @@ def _raise_exception(message: str) -> NoReturn:
 def _tojson(value: Any, ensure_ascii: bool = False, **layout: Any) -> str:
     # Unlike Jinja's own filter this one does not escape HTML, as transformers' does not.
     text = json.dumps(value, ensure_ascii=ensure_ascii, **layout)
-    return wholly(text, MESSAGE) if carries_emphasis(value) else text
+    if not carries_emphasis(value):
+        return text
+    kept = _json(value, ensure_ascii)
+    # With another layout, or keys that are no texts, nobody can tell where each value went.
+    if kept.text != text:
+        return wholly(text, MESSAGE)
+    emphasis = [span for span in kept.spans if not isinstance(span.name, Origin)]
+    return SpanStr(text, [Span(0, len(text), name=MESSAGE), *emphasis])
+
+
+def _json(value: Any, ensure_ascii: bool) -> SpanStr:
+    """JSON as `json.dumps` lays it out by default, in which texts keep their spans."""
+
+    def written(text: str) -> str:
+        return json.dumps(text, ensure_ascii=ensure_ascii)[1:-1]
+
+    if isinstance(value, SpanStr):
+        inside = value._mapped(written)
+        return concat(['"', inside, '"'])
+    if isinstance(value, Mapping):
+        items = [
+            concat([_json(key, ensure_ascii), ": ", _json(item, ensure_ascii)])
+            for key, item in value.items()
+        ]
+        return concat(["{", SpanStr(", ").join(items), "}"])
+    if isinstance(value, list | tuple):
+        items = [_json(item, ensure_ascii) for item in value]
+        return concat(["[", SpanStr(", ").join(items), "]"])
+    return SpanStr(json.dumps(value, ensure_ascii=ensure_ascii))

@@ -236,7 +236,7 @@ def _encode(
     prompt: Prompt,
     tokenizer: PreTrainedTokenizerBase,
     control_tokens: ControlTokens,
-    chat_template_kwargs: Mapping[str, Any],
+    chat_template_kwargs: Mapping[str, Any] = _NONE,
 ) -> tuple[SpanStr, Encoded]:
     check_control_tokens(control_tokens)
     rendered = _rendered(prompt, tokenizer, chat_template_kwargs)

@@ -100,6 +100,24 @@ class Structure:
         return f"%json {json.dumps({**schema, 'x-guidance': _WRITTEN})}"
 
 
+def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A JSON schema whose objects have no properties but those that it names.
+
+    What a schema does not forbid a model may write; functions and classes take only what they name.
+    """
+
+    def inside(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            found = {key: inside(item) for key, item in value.items()}
+            if isinstance(found.get("properties"), Mapping) and found.get("type") == "object":
+                found.setdefault("additionalProperties", False)
+            return found
+        return [inside(item) for item in value] if isinstance(value, list) else value
+
+    found: dict[str, Any] = inside(schema)
+    return found
+
+
 def grammar_tokenizer(
     tokenizer: PreTrainedTokenizerBase, vocabulary: int, ends: int | list[int] | None
 ) -> Any:

@@ -7,6 +7,7 @@ template of a `ToolFormat`.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,8 @@ from typing import Any, TypeAlias
 
 from transformers.utils.chat_parsing import ResponseParser
 
-from .tool_formats import ToolFormat
+from .errors import PromptError
+from .tool_formats import NAMES, THINKING, ToolFormat
 
 _ID_LETTERS = string.ascii_letters + string.digits
 
@@ -77,12 +79,18 @@ class ToolReader:
     def __init__(
         self, form: ToolFormat, tools: Sequence[Mapping[str, Any]], prompt: str = ""
     ) -> None:
-        self._parser = ResponseParser(dict(form.template), prompt, tools=[*map(dict, tools)])
+        self._parser = _parser(form, tools, prompt)
+        self._end: re.Pattern[str] | None = None
+        if form.must_end:
+            close = form.template["fields"]["tool_calls"]["close_pattern"]
+            self._end = re.compile(close + r"\s*\Z")
+        self._text = ""
         self._region = ""
         self._failed = False
 
     def feed(self, text: str) -> Iterator[Piece]:
         """The pieces that end with some more text."""
+        self._text += text
         # One at a time: where a tokenizer's own template fails, nothing else is lost.
         return _joined(
             piece
@@ -92,7 +100,12 @@ class ToolReader:
 
     def finish(self) -> Iterator[Piece]:
         """The pieces that end with the answer."""
-        return self._pieces(lambda: self._parser.finalize()[1])
+        for piece in self._pieces(lambda: self._parser.finalize()[1]):
+            breaks_off = self._end is not None and not self._end.search(self._text)
+            if breaks_off and isinstance(piece, ToolCall):
+                yield InvalidToolCall(self._region, "The call breaks off.")
+            else:
+                yield piece
 
     def _pieces(
         self, parse: Callable[[], Sequence[Mapping[str, Any]]], text: str = ""
@@ -103,7 +116,7 @@ class ToolReader:
             return
         try:
             events = parse()
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             self._failed = True
             yield InvalidToolCall(self._region, str(error))
             return
@@ -119,8 +132,25 @@ class ToolReader:
                 self._region += event["text"]
             else:
                 yield from _calls(event["value"], self._region)
+        elif field == THINKING and kind != "region_chunk":
+            yield "<think>" if kind == "region_open" else "</think>"
         elif kind == "region_chunk":
-            yield event["text"] if field == "content" else OtherText(field, event["text"])
+            is_text = field in ("content", THINKING)
+            yield event["text"] if is_text else OtherText(field, event["text"])
+
+
+def _parser(form: ToolFormat, tools: Sequence[Mapping[str, Any]], prompt: str) -> ResponseParser:
+    template: Any = form.template
+    if not form.reads_prompt:
+        prompt = ""
+        names = "|".join(re.escape(str(tool["function"]["name"])) for tool in tools)
+        calls = dict(template["fields"]["tool_calls"])
+        calls["open_pattern"] = calls["open_pattern"].replace(NAMES, names or "(?!)")
+        template = {**template, "fields": {**template["fields"], "tool_calls": calls}}
+    try:
+        return ResponseParser(template, prompt, tools=[*map(dict, tools)])
+    except (ValueError, KeyError, TypeError) as error:
+        raise PromptError(f"The tokenizer's response_template is malformed: {error}") from error
 
 
 def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
@@ -165,7 +195,7 @@ def _decoded(value: Any) -> Iterator[Any]:
     if not isinstance(value, str):
         yield value
         return
-    decoder, position = json.JSONDecoder(), 0
+    decoder, position = json.JSONDecoder(strict=False), 0  # line breaks in texts are let pass
     while rest := value[position:].lstrip(" \t\n\r;,"):
         found, length = decoder.raw_decode(rest)
         position = len(value) - len(rest) + length
@@ -181,9 +211,10 @@ def _call(call: Any) -> ToolCall:
     name = call.get("name") if isinstance(call, Mapping) else None
     if not isinstance(name, str):
         raise ValueError("The call does not name a tool.")
-    arguments = call.get("arguments", call.get("parameters", {}))
-    if isinstance(arguments, str):
-        arguments = json.loads(arguments)
+    arguments = call.get("arguments", call.get("parameters"))
+    if isinstance(arguments, str) and arguments.strip():
+        arguments = json.loads(arguments, strict=False)
+    arguments = arguments or {}
     if not isinstance(arguments, Mapping):
         raise ValueError(f"The arguments are {arguments!r}, which names none of them.")
     return ToolCall(name, dict(arguments), new_call_id())

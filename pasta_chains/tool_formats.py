@@ -15,10 +15,15 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from .errors import PromptError
-from .structured import Structure
+from .structured import Structure, closed
 
+THINKING = "kept thinking"
+"""The field of a response template whose text is no call, and stays text of the answer."""
+NAMES = "\0names\0"
+"""Stands in a pattern for the names of the tools."""
+
+_SPACE = r"(?<!\s)\s*+"  # looks at white space once, however long it is
 _TAG = re.compile("<.*>", re.DOTALL)  # llguidance takes these for special tokens, too
-_NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
 @dataclass(frozen=True)
@@ -30,16 +35,21 @@ class ToolFormat:
         template: transformers' response template.
         call: What stands before the name, between name and arguments, and after them; None when
             calls of this format cannot be brought about.
+        reads_prompt: Whether an answer may begin in the prompt.
+        must_end: Whether a call whose end is missing is none, because its arguments do not tell
+            whether they are whole.
         opening: What stands before the first call.
-        joint: What stands between two calls.
+        joint: What stands between two calls; None when the model makes one at a time.
         closing: What stands after the last call.
     """
 
     name: str
     template: Mapping[str, Any]
     call: tuple[str, str, str] | None = None
+    reads_prompt: bool = False
+    must_end: bool = False
     opening: str = ""
-    joint: str = ""
+    joint: str | None = ""
     closing: str = ""
 
     def structure(
@@ -70,16 +80,22 @@ class ToolFormat:
         def literal(text: str) -> str:
             return _literal(text, tokenizer)
 
+        if several and self.joint is None:
+            raise PromptError(
+                f"Models of the format {self.name!r} make one call at a time. Leave "
+                "parallel_tool_calls out."
+            )
         before, between, after = self.call
         calls, rules = [], []
         for number, tool in enumerate(tools):
             function = tool["function"]
-            name = json.dumps(function["name"])[1:-1]
+            in_json = between.startswith('"')
+            name = _as_json(function["name"]) if in_json else function["name"]
             parts = [literal(before + name + between), f"arguments_{number}", literal(after)]
             calls.append(" ".join(part for part in parts if part))
-            schema = function.get("parameters") or _NO_ARGUMENTS
+            schema = closed(function.get("parameters") or {"type": "object", "properties": {}})
             rules.append(f"arguments_{number}: {Structure.json_rule(schema)}")
-        more = f"({literal(self.joint)} call)*" if several else ""
+        more = f"({literal(self.joint or '')} call)*" if several else ""
         start = f"start: {literal(self.opening)} call {more} {literal(self.closing)}"
         return Structure.lark("\n".join([start, "call: " + " | ".join(calls), *rules]))
 
@@ -90,11 +106,12 @@ def tool_format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat:
     Raises:
         PromptError: Its chat template shows no format that is known.
     """
-    source = tokenizer.get_chat_template(tools=[{}]) if tokenizer.chat_template else ""
-    found = next((known for mark, known in _FORMATS if all(one in source for one in mark)), None)
+    source = _source(tokenizer)
+    found = next((known for marks, known in _FORMATS if _has(source, marks)), None)
     own = getattr(tokenizer, "response_template", None)
     if own is not None:
-        return replace(found, template=own) if found else ToolFormat("the tokenizer's own", own)
+        known = found or ToolFormat("the tokenizer's own", own)
+        return replace(known, template=own, reads_prompt=True, must_end=False)
     if found is None:
         raise PromptError(
             "The model's chat template calls tools in no way that is known: that of Hermes and "
@@ -106,15 +123,33 @@ def tool_format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat:
     return found
 
 
+def _source(tokenizer: PreTrainedTokenizerBase) -> str:
+    if not tokenizer.chat_template:
+        return ""
+    try:
+        return str(tokenizer.get_chat_template(tools=[{}]))
+    except ValueError as error:  # several, and none is the default
+        raise PromptError(str(error)) from error
+
+
+def _has(source: str, marks: Sequence[str]) -> bool:
+    return all((mark[1:] not in source) if mark[0] == "!" else (mark in source) for mark in marks)
+
+
 def _template(tool_calls: Mapping[str, Any]) -> dict[str, Any]:
-    # The prompt is left out for these formats, so what begins an answer matters to none.
-    fields = {"tool_calls": {"repeats": True, "content": "text", **tool_calls}}
-    return {"start_anchor": "\0", "fields": fields | {"content": {"content": "text"}}}
+    return {
+        "start_anchor": "\0",  # transformers wants one; these formats do not read the prompt
+        "fields": {
+            THINKING: {"open": "<think>", "close": "</think>", "content": "text"},
+            "tool_calls": {"repeats": True, "content": "text", **tool_calls},
+            "content": {"content": "text"},
+        },
+    }
 
 
 _HERMES = ToolFormat(
     "Hermes and Qwen",
-    _template({"open_pattern": r"\s*<tool_call>", "close": "</tool_call>"}),
+    _template({"open_pattern": _SPACE + "<tool_call>", "close": "</tool_call>"}),
     ('<tool_call>\n{"name": "', '", "arguments": ', "}\n</tool_call>"),
     joint="\n",
 )
@@ -122,7 +157,7 @@ _QWEN_XML = ToolFormat(
     "Qwen with parameters in tags",
     _template(
         {
-            "open_pattern": r"\s*<tool_call>\s*<function=(?P<name>[^>\n]+)>",
+            "open_pattern": _SPACE + r"<tool_call>\s*<function=(?P<name>[^>\n]+)>",
             "close_pattern": r"</function>\s*</tool_call>",
             "content": "xml-inline",
             "content_args": {
@@ -131,17 +166,23 @@ _QWEN_XML = ToolFormat(
             "transform": {"function": {"name": "{name}", "arguments": "{content}"}},
         }
     ),
+    must_end=True,
 )
 _LLAMA = ToolFormat(
     "Llama 3",
-    # The whole answer is a call: there it begins, and there is nothing that ends it.
-    _template({"open_pattern": r"\s*<\|python_tag\|>|(?<![\s\S])\s*(?=\{)"}),
+    # Where an answer is JSON that names a tool, all of it is a call; there is nothing that ends it.
+    _template(
+        {
+            "open_pattern": _SPACE + r"<\|python_tag\|>|(?<![\s\S])\s*+"
+            r'(?=\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*"(?:' + NAMES + r')")'
+        }
+    ),
     ('{"name": "', '", "parameters": ', "}"),
-    joint="; ",
+    joint=None,  # the chat template refuses messages with several
 )
 _MISTRAL = ToolFormat(
     "Mistral",
-    _template({"open_pattern": r"\s*\[TOOL_CALLS\]"}),
+    _template({"open_pattern": _SPACE + r"\[TOOL_CALLS\]"}),
     ('{"name": "', '", "arguments": ', "}"),
     opening="[TOOL_CALLS] [",
     joint=", ",
@@ -151,7 +192,8 @@ _MISTRAL_ARGS = ToolFormat(
     "Mistral with [ARGS]",
     _template(
         {
-            "open_pattern": r"\s*\[TOOL_CALLS\](?P<name>[^\[\s]+)(?:\[CALL_ID\][^\[]*)?\[ARGS\]",
+            "open_pattern": _SPACE
+            + r"\[TOOL_CALLS\](?P<name>[^\[\s]+)(?:\[CALL_ID\][^\[]*)?\[ARGS\]",
             "close_pattern": r"(?=\[TOOL_CALLS\])",
             "transform": {"function": {"name": "{name}", "arguments": "{content}"}},
         }
@@ -160,12 +202,16 @@ _MISTRAL_ARGS = ToolFormat(
 )
 _FORMATS: Sequence[tuple[tuple[str, ...], ToolFormat]] = (
     (("<tool_call>", "<function="), _QWEN_XML),
-    (("<tool_call>",), _HERMES),
+    (("<tool_call>", "arguments", "!<arg_key>"), _HERMES),
     (("[TOOL_CALLS]", "[ARGS]"), _MISTRAL_ARGS),
     (("[TOOL_CALLS]",), _MISTRAL),
     (("parameters", "<|start_header_id|>"), _LLAMA),
 )
-"""Formats, each after what its chat templates hold; the first that fits is taken."""
+"""Formats, each after what its chat templates hold, or with "!" do not; the first is taken."""
+
+
+def _as_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def _literal(text: str, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -178,7 +178,7 @@ def test_content_cannot_emphasize_itself() -> None:
         ("{{ messages[0].content }}", 1),
         ("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", 1),
         ("{{ messages[0].content }}{{ messages[0].content }}", 1),  # two spans, but of one message
-        ("{{ messages | tojson }}", 0),
+        ("{{ messages | tojson(indent=2) }}", 0),
         ("{{ messages[0].content[:1] }}{{ messages[1].content }}", 1),
     ],
     ids=["first only", "one role", "one twice", "as JSON", "cut"],
@@ -202,6 +202,15 @@ def test_nested_and_deemphasized_spans_keep_all_they_hold() -> None:
         Span(1, 5, 0.1, "outer"),
         Span(2, 3, None, "inner", deemphasized=True),
     )
+
+
+def test_json_in_a_template_keeps_emphasis() -> None:
+    text = SpanStr('a "b" é\n c', [Span(2, 7, 0.1, "x")])
+    for source in ("{{ messages[0].content | tojson }}", "{{ messages[0] | tojson }}"):
+        rendered = render_chat([{"role": "tool", "content": text}], source)
+        (span,) = rendered.spans
+        assert rendered.text[span.start : span.end] == '\\"b\\" é'
+        assert (span.alpha, span.name) == (0.1, "x")
 
 
 def test_the_message_that_loses_its_emphasis_is_named() -> None:

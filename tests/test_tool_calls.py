@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import tool_templates
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import Scripted
 
@@ -110,6 +110,19 @@ ADDED = ("add", {"a": 17})
             "<parameter=note>\ntwo\nlines\n</parameter>\n</function>\n</tool_call>",
             ["Well.", ("add", {"a": 17, "note": "two\nlines"})],
         ),
+        (
+            tool_templates.HERMES,
+            f"<think>Not <tool_call>{CALL}</tool_call>.</think>\n<tool_call>{CALL}</tool_call>",
+            [f"<think>Not <tool_call>{CALL}</tool_call>.</think>", ADDED],
+        ),
+        (
+            tool_templates.HERMES,
+            '<tool_call>{"name": "add", "arguments": null}</tool_call>',
+            [("add", {})],
+        ),
+        (tool_templates.LLAMA, '{"name": "Ada Lowe"}', ['{"name": "Ada Lowe"}']),
+        (tool_templates.LLAMA, '{"city": "Tarn"}', ['{"city": "Tarn"}']),
+        (tool_templates.LLAMA, f"\n\n{LLAMA_CALL}", [ADDED]),
         (tool_templates.LLAMA, LLAMA_CALL, [ADDED]),
         (tool_templates.LLAMA, f"<|python_tag|>{LLAMA_CALL}; {LLAMA_CALL}", [ADDED, ADDED]),
         (tool_templates.LLAMA, "A set is {1, 2}.", ["A set is {1, 2}."]),
@@ -134,6 +147,12 @@ def test_calls_and_text_are_told_apart(template: str, text: str, pieces: list[An
         (tool_templates.HERMES, "<tool_call>{'name'}</tool_call>", "Expecting property name"),
         (tool_templates.HERMES, f"<tool_call>{CALL[:-3]}", "Expecting"),  # cut off
         (tool_templates.HERMES, "<tool_call></tool_call>", "is empty"),
+        (
+            tool_templates.QWEN_XML,
+            "<tool_call>\n<function=add>\n<parameter=a>\n17\n</parameter>\n<parameter=note>\nta",
+            "breaks off",
+        ),
+        (tool_templates.LLAMA, LLAMA_CALL[:-4], "Expecting"),
         (tool_templates.HERMES, "<tool_call>[17]</tool_call>", "17 is no call"),
         (tool_templates.HERMES, '<tool_call>{"arguments": {}}</tool_call>', "not name a tool"),
         (tool_templates.HERMES, '<tool_call>{"name": "f", "arguments": 3}</tool_call>', "are 3"),
@@ -161,6 +180,7 @@ def test_the_id_of_a_call_is_nine_letters_and_digits() -> None:
     assert all(len(one) == 9 and one.isascii() and one.isalnum() for one in ids)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_the_pieces_do_not_depend_on_how_the_text_comes(data: st.DataObject) -> None:
     template = data.draw(st.sampled_from([*TEMPLATES.values()]))
@@ -176,6 +196,33 @@ def test_the_pieces_do_not_depend_on_how_the_text_comes(data: st.DataObject) -> 
         for piece in reader.feed(text[start:end])
     ]
     assert joined([*pieces, *reader.finish()]) == read(template, text, [ADD])
+
+
+def test_a_format_that_only_looks_like_another_is_refused() -> None:
+    glm = "{% for tool in tools %}{{ tool | tojson }}{% endfor %}<tool_call>name <arg_key>"
+    with pytest.raises(PromptError, match="calls tools in no way that is known"):
+        format_of(glm + "{{ call.arguments }}")
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values())
+def test_the_prompt_is_no_part_of_the_answer(template: str) -> None:
+    prompt = f"<user>[TOOL_CALLS] [{CALL}]<tool_call>{CALL}\n</s>\n\n"
+    reader = ToolReader(format_of(template), [ADD], prompt)
+    assert joined(read_answer(reader, "It is 18.")) == ["It is 18."]
+
+
+def test_white_space_is_read_in_no_time() -> None:
+    text = "\n" * 3000 + "x"
+    for template in TEMPLATES.values():
+        assert read(template, text) == [text]
+
+
+def test_a_malformed_response_template_is_refused() -> None:
+    tokenizer = tool_templates.tokenizer(tool_templates.HERMES)
+    for template in ({}, {"fields": {"content": {}}}, 3):
+        tokenizer.response_template = template
+        with pytest.raises(PromptError, match="response_template is malformed"):
+            ToolReader(tool_format(tokenizer), [ADD])
 
 
 def test_a_tokenizers_own_template_is_used() -> None:
@@ -224,15 +271,20 @@ def test_a_call_that_is_asked_for_comes_whatever_the_model(template: str, severa
     steered = SteeredModel(tiny.llama(vocab_size=len(tokenizer), context=1000), tokenizer)
     used = tool_format(tokenizer)
     tools = [ADD, SAY]
+    if several and template == tool_templates.LLAMA:
+        with pytest.raises(PromptError, match="make one call at a time"):
+            used.structure(tools, tokenizer, several=True)
+        return
     (answer,) = steered.run(
         [[{"role": "user", "content": "Tarn?"}]],
         chat_template_kwargs={"tools": tools},
         structure=used.structure(tools, tokenizer, several=several),
         skip_special_tokens=False,
-        max_new_tokens=100,
+        max_new_tokens=500,
+        do_sample=True,
+        seed=5,
     )
-    if several and answer.finish_reason == "length":
-        return  # a random model may go on calling
+    assert answer.finish_reason == "stop"
     calls = read_answer(ToolReader(used, tools), answer.text)
     assert calls
     assert several or len(calls) == 1
