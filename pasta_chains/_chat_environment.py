@@ -156,9 +156,9 @@ def _tojson(value: Any, ensure_ascii: bool = False, **layout: Any) -> str:
         return text
     kept = _json(value, ensure_ascii)
     # With another layout, or keys that are no texts, nobody can tell where each value went.
-    if kept.text != text:
-        return wholly(text, MESSAGE)
     emphasis = [span for span in kept.spans if not isinstance(span.name, Origin)]
+    if kept.text != text:
+        emphasis = []
     return SpanStr(text, [Span(0, len(text), name=MESSAGE), *emphasis])
 
 

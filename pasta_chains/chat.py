@@ -76,6 +76,7 @@ def render_chat(
     *,
     add_generation_prompt: bool = True,
     tools: Sequence[Mapping[str, Any]] | None = None,
+    documents: Sequence[Mapping[str, Any]] | None = None,
     **variables: Any,
 ) -> RenderedChat:
     """Render chat messages with a model's chat template, keeping their emphasis.
@@ -86,6 +87,8 @@ def render_chat(
         add_generation_prompt: End with the start of the assistant's answer.
         tools: Schemas of functions that the model may call. Their text is read like that of
             messages: no part of it can become a control token.
+        documents: Retrieved documents for the template, read in the same way; they may have
+            emphasis.
         **variables: Further variables of the template: `bos_token` and the like.
 
     Raises:
@@ -98,7 +101,8 @@ def render_chat(
         rendered = _compiled(chat_template).render(
             messages=[tracked.message(*numbered) for numbered in enumerate(messages)],
             add_generation_prompt=add_generation_prompt,
-            tools=tools and tracked.tools(tools),
+            tools=tools and tracked.listed(tools, "the tools"),
+            documents=documents and tracked.listed(documents, "the documents"),
             **variables,
         )
     except Exception as error:  # a template is a program of its own, and may fail in any way
@@ -165,10 +169,10 @@ class _Tracked:
         self._belong_to(f"message {number} (role {message['role']!r})")
         return copied
 
-    def tools(self, tools: Sequence[Mapping[str, Any]]) -> list[Any]:
-        """A copy of the schemas of tools."""
-        copied = [self._value(tool) for tool in tools]
-        self._belong_to("the tools")
+    def listed(self, given: Sequence[Mapping[str, Any]], owner: str) -> list[Any]:
+        """A copy of tools or documents."""
+        copied = [self._value(one) for one in given]
+        self._belong_to(owner)
         return copied
 
     def _belong_to(self, owner: str) -> None:

@@ -7,7 +7,7 @@ share one.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -199,7 +199,7 @@ class SteeredModel:
         overflow: Overflow = "error",
         structure: Structure | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
-        skip_special_tokens: bool = True,
+        special_tokens: Collection[str] = (),
         logprobs: bool | int = False,
         **generation_arguments: Any,
     ) -> list[Generation]:
@@ -216,8 +216,7 @@ class SteeredModel:
             structure: A form that every answer must have, such as `Structure.json(schema)`.
             chat_template_kwargs: For the model's chat template: `{"enable_thinking": False}`,
                 `{"tools": [schema, function, …]}`.
-            skip_special_tokens: Leave special tokens out of the text. `ToolReader` wants
-                them.
+            special_tokens: Those that stay in the text; by default none does.
             logprobs: Tell the log-probability of each token written; a number tells those of so
                 many of the likeliest tokens, too.
             seed: Of sampling (`do_sample=True`). A prompt's answer then depends on nothing else:
@@ -245,7 +244,7 @@ class SteeredModel:
             "overflow": overflow,
             "structure": structure,
             "chat_template_kwargs": chat_template_kwargs,
-            "skip_special_tokens": skip_special_tokens,
+            "special_tokens": special_tokens,
             "logprobs": logprobs,
         }
         return answer(self.model, self._requests(prompts, **asked))
@@ -449,7 +448,7 @@ class SteeredModel:
         overflow: Overflow = "error",
         structure: Structure | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
-        skip_special_tokens: bool = True,
+        special_tokens: Collection[str] = (),
         logprobs: bool | int = False,
         cancelled: Cancelled | None = None,
         **arguments: Any,
@@ -468,7 +467,7 @@ class SteeredModel:
         given = arguments.pop("stopping_criteria", ())
         defaults = self.model.generation_config
         ends = arguments.get("eos_token_id", defaults.eos_token_id)
-        decode = Decoding(self.tokenizer, ends, skip_special_tokens)
+        decode = Decoding(self.tokenizer, ends, special_tokens)
         most = self._context.room_for_answer(width, max_new_tokens)
         writing = None
         if structure is not None:

@@ -20,7 +20,8 @@ class TokenLogprob:
     Attributes:
         token: Its text.
         logprob: Its log-probability as the model itself had it, in nats: steered, and before
-            temperature or a structure changed it.
+            temperature or a structure changed it, but after what transformers itself does to
+            logits, such as `repetition_penalty`.
         top: The likeliest tokens in its place with their log-probabilities, likeliest first.
     """
 
@@ -75,7 +76,7 @@ class RecordedLogprobs(LogitsProcessor):
             self._choose(input_ids[:, -1])
         self._last = torch.log_softmax(scores.float(), -1)
         if self._top:
-            values, tokens = self._last.topk(self._top)
+            values, tokens = self._last.topk(min(self._top, self._last.shape[-1]))
             self._likeliest.append((tokens, values))
         return scores
 

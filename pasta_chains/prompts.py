@@ -8,7 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from transformers import PreTrainedTokenizerBase
-from transformers.utils.chat_template_utils import DocstringParsingException, get_json_schema
+from transformers.utils.chat_template_utils import (
+    DocstringParsingException,
+    TypeHintParsingException,
+    get_json_schema,
+)
 
 from .chat import Message, Range, RenderedChat, is_chat, render_chat
 from .context import Room
@@ -102,11 +106,18 @@ def check_chat_template_kwargs(given: object) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise PromptError(f"chat_template_kwargs is {given!r}; it must be a mapping.")
     for name in given:
-        if name in _TAKEN:
+        if not isinstance(name, str) or name in _TAKEN:
             raise PromptError(f"chat_template_kwargs cannot set {name!r}.")
     found = dict(given)
+    for name in ("tools", "documents"):
+        listed = found.get(name)
+        if listed is not None and (isinstance(listed, str) or not isinstance(listed, Sequence)):
+            raise PromptError(f"{name} of the chat template is {listed!r}; it must be a list.")
     if found.get("tools") is not None:
         found["tools"] = [*map(_tool_schema, found["tools"])]
+    for document in found.get("documents") or ():
+        if not isinstance(document, Mapping):
+            raise PromptError(f"{document!r} is no document; it must be a mapping, as of its text.")
     return found
 
 
@@ -114,8 +125,8 @@ def _tool_schema(tool: Any) -> Mapping[str, Any]:
     if callable(tool):
         try:
             schema: Mapping[str, Any] = get_json_schema(tool)
-        except DocstringParsingException as error:
-            raise PromptError(f"The function {tool.__name__} cannot be a tool: {error}") from error
+        except (DocstringParsingException, TypeHintParsingException, AttributeError) as error:
+            raise PromptError(f"The function {tool!r} cannot be a tool: {error}") from error
         return schema
     function = tool.get("function") if isinstance(tool, Mapping) else None
     if not isinstance(tool, Mapping) or not isinstance(function, Mapping) or "name" not in function:
@@ -149,7 +160,10 @@ def _rendered(
         raise PromptError(str(error)) from error
     variables: dict[str, Any] = {"documents": None, **tokenizer.special_tokens_map, **given}
     rendered = render_chat(prompt, template, **variables)
+    if given.get("tools"):
+        _check_shows_tools(rendered, render_chat(prompt, template, **{**variables, "tools": None}))
     plain = [{**message, "content": SpanStr(message["content"]).text} for message in prompt]
+    given = {name: _bare(value) for name, value in given.items()}
     official = tokenizer.apply_chat_template(
         plain, tokenize=False, add_generation_prompt=True, **given
     )
@@ -159,6 +173,23 @@ def _rendered(
             "could be misplaced. Render the prompt yourself and pass it as one text."
         )
     return rendered
+
+
+def _bare(value: Any) -> Any:
+    """A value for a chat template without emphasis, of which transformers knows nothing."""
+    if isinstance(value, SpanStr):
+        return value.text
+    if isinstance(value, Mapping):
+        return {key: _bare(item) for key, item in value.items()}
+    return [_bare(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _check_shows_tools(rendered: RenderedChat, without: RenderedChat) -> None:
+    if rendered.text.text == without.text.text:
+        raise PromptError(
+            "The model's chat template does not show tools, so the model cannot know of them. Use "
+            "a model whose template takes tools, or describe them in a message."
+        )
 
 
 def tokenize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Generator, Sequence
 from contextlib import closing
 from queue import Queue
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,7 +29,7 @@ class Decoding:
     Args:
         tokenizer: The model's.
         ends: The model's end tokens.
-        skip_special_tokens: Leave out all special tokens, not only the end token.
+        special_tokens: Special tokens that stay in the text. The end token never does.
 
     Attributes:
         tokenizer: The model's.
@@ -40,17 +40,18 @@ class Decoding:
         self,
         tokenizer: PreTrainedTokenizerBase,
         ends: int | Sequence[int] | None = None,
-        skip_special_tokens: bool = True,
+        special_tokens: Collection[str] = (),
     ) -> None:
         self.tokenizer = tokenizer
-        self._skip = skip_special_tokens
         self.ends = frozenset([ends] if isinstance(ends, int) else ends or ())
+        kept = {tokenizer.convert_tokens_to_ids(token) for token in special_tokens}
+        self._left_out = set(tokenizer.all_special_ids) - kept | self.ends if kept else None
 
     def __call__(self, ids: Sequence[int]) -> str:
         """The text of new tokens."""
-        if not self._skip and ids and ids[-1] in self.ends:
-            ids = ids[:-1]
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=self._skip))
+        if self._left_out is None:
+            return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+        return str(self.tokenizer.decode([token for token in ids if token not in self._left_out]))
 
     def whole(self, ids: Sequence[int]) -> str:
         """The text of tokens, all special ones included."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -21,7 +21,9 @@ from .errors import MissingExtraError, PromptError
 _WRITTEN = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 # What ends texts, objects and lists, begins and ends numbers, and parts what must follow.
 _CLOSING = ('"', "}", "]", "0", ", ", ",")
-_LONGEST = 4096
+_REPEATED = 4  # so far back what ends something is not tried again: it may be text of a pattern
+_CHOICES = 64  # after so many that are not forced, a way is not looked for any longer
+_GROWTH = 16  # tokens by which one token can lengthen the way, a few together
 # Each token of the last steps is tried before it is written: it may begin what takes many to end.
 _SPARE = 64
 _TRIED = 8
@@ -177,8 +179,8 @@ class StructuredWriting(LogitsProcessor):
         self._rows: list[Any] = []
         self._ending = _Ending(tokenizer)
         self.shortened: set[int] = set()
-        least = self._ending.way(self._new_row(), _LONGEST) if structure.closes else None
-        self._watched = 0 if least is None else 2 * len(least) + 64
+        self._due: dict[int, int] = {}
+        self._following: dict[int, list[int]] = {}
 
     def _new_row(self) -> Any:
         return _llguidance().LLMatcher(self._tokenizer, self._structure.grammar)
@@ -202,13 +204,23 @@ class StructuredWriting(LogitsProcessor):
             return _only([self._tokenizer.eos_token], scores)
         allowed = _mask(row)[: len(scores)].to(scores.device)
         scores = scores.masked_fill(~allowed, float("-inf"))
-        way = self._ending.way(row, left) if left <= self._watched else None
-        if way is None or len(way) + _SPARE < left:
+        if self._following.get(number):
+            return _only([self._following[number].pop(0)], scores)
+        if not self._structure.closes or left > self._due.get(number, left):
+            return scores
+        way = self._ending.way(row, left)
+        spare = left - len(way) if way is not None else 0
+        if way is None or spare > _SPARE:
+            # Looked at again once what is open may need so much more to end.
+            self._due[number] = left - max(1, (spare - _SPARE) // _GROWTH)
             return scores
         wanted = [token for token in scores.topk(_TRIED).indices.tolist() if allowed[token]]
-        fitting = [token for token in wanted if self._ending.fits(row, token, left)] or way[:1]
+        fitting = [token for token in wanted if self._ending.fits(row, token, left)]
         if fitting[:1] != wanted[:1]:
             self.shortened.add(number)
+        if not fitting:
+            # To its end: from the middle of a pattern another way may be looked for, and not found.
+            fitting, self._following[number] = way[:1], way[1:]
         return _only(fitting, scores)
 
 
@@ -220,8 +232,25 @@ def _only(tokens: list[int], scores: Tensor) -> Tensor:
 
 def _mask(row: Any) -> Tensor:
     """Which tokens may follow; shape (at least as many as there are tokens,)."""
-    packed = torch.frombuffer(bytearray(row.compute_bitmask()), dtype=torch.uint8)
+    return _unpacked(row.compute_bitmask())
+
+
+def _unpacked(mask: bytes) -> Tensor:
+    packed = torch.frombuffer(bytearray(mask), dtype=torch.uint8)
     return (packed[:, None] >> _BITS & 1).flatten().bool()
+
+
+@dataclass
+class _Tried:
+    """What was chosen on one way since something was forced.
+
+    Attributes:
+        tokens: The tokens.
+        known: Which tokens could have been chosen so far.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    known: Tensor | None = None
 
 
 class _Ending:
@@ -229,26 +258,45 @@ class _Ending:
 
     def __init__(self, tokenizer: Any) -> None:
         closing = [tokenizer.tokenize_str(text) for text in _CLOSING]
-        self._closing = [tokens[0] for tokens in closing if len(tokens) == 1]
+        self._closing: list[int] = [tokens[0] for tokens in closing if len(tokens) == 1]
 
     def way(self, row: Any, most: int) -> list[int] | None:
         """The tokens with which a row becomes whole; None if none were found within `most`."""
         row = row.deep_copy()
         way: list[int] = []
+        tried = _Tried()
         while not (row.is_accepting() or row.is_stopped()):
-            if len(way) > most:
-                return None
-            tokens = row.compute_ff_tokens() or [self._next(_mask(row))]
+            tokens = row.compute_ff_tokens()
+            if tokens:
+                tried = _Tried()
+            else:
+                tokens = [self._choice(row.compute_bitmask(), tried)]
             way += tokens
-            if not row.consume_tokens(tokens):
+            if len(way) > most or len(tried.tokens) > _CHOICES or not row.consume_tokens(tokens):
                 return None
         return way if len(way) <= most else None
+
+    def _choice(self, allowed: bytes, tried: _Tried) -> int:
+        """What ends something, or else what could not stand here before, or was not tried yet."""
+        for token in self._closing:
+            if _allows(allowed, token) and token not in tried.tokens[-_REPEATED:]:
+                tried.tokens.append(token)
+                return token
+        mask = _unpacked(allowed)
+        new = mask if tried.known is None else mask & ~tried.known
+        if not new.any():
+            new = mask.clone()
+            new[tried.tokens] = False
+        token = int((new if new.any() else mask).int().argmax().item())
+        tried.known = mask if tried.known is None else tried.known | mask
+        tried.tokens.append(token)
+        return token
 
     def fits(self, row: Any, token: int, left: int) -> bool:
         """Whether a row that goes on with a token can become whole with what is left then."""
         row = row.deep_copy()
         return bool(row.consume_token(token)) and self.way(row, left - 1) is not None
 
-    def _next(self, allowed: Tensor) -> int:
-        found = (token for token in self._closing if allowed[token])
-        return next(found, int(allowed.int().argmax()))
+
+def _allows(mask: bytes, token: int) -> bool:
+    return bool(mask[token >> 3] >> (token & 7) & 1)

@@ -99,6 +99,12 @@ class ToolFormat:
         start = f"start: {literal(self.opening)} call {more} {literal(self.closing)}"
         return Structure.lark("\n".join([start, "call: " + " | ".join(calls), *rules]))
 
+    def special_tokens(self, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        """The special tokens by which calls are known, which must stay in the text of an answer."""
+        shown = json.dumps([self.template, self.call, self.opening], ensure_ascii=False)
+        plain = shown.replace("\\", "")  # patterns escape what tokens are made of
+        return [token for token in tokenizer.all_special_tokens if token in plain]
+
 
 def tool_format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat:
     """How the model of a tokenizer writes calls of tools.

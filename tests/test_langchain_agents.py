@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import tiny
 import tool_templates
 from langchain.agents import create_agent
+from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.sqlite import SqliteSaver
+from pydantic import BaseModel
 from scripted import Scripted
 
 from pasta_chains import HeadProfile, Span, SpanStr, SteeredModel
@@ -110,7 +112,6 @@ def test_the_state_is_left_as_it_is(chat: Watched) -> None:
         (True, True),
         (["ledger"], True),
         ("ledger", True),
-        (["other"], False),
         (lambda message: "1911" in message.content, True),
         (lambda message: "1912" in message.content, False),
     ],
@@ -162,6 +163,59 @@ def test_a_system_prompt_with_emphasis_keeps_it(chat: Watched) -> None:
     assert emphasized(chat.seen[0])[0] == ["books", RULE]
 
 
+class City(BaseModel):
+    """A city."""
+
+    name: Literal["Tarn", "Port Oma"]
+
+
+@pytest.mark.parametrize("form", [City, ToolStrategy(City), ProviderStrategy(City)])
+def test_answers_may_have_a_form(model: SteeredModel, form: Any) -> None:
+    agent = create_agent(ChatPasta(model=model, max_tokens=200), response_format=form)
+    assert isinstance(agent.invoke(asked())["structured_response"], City)
+
+
+def test_results_that_a_template_writes_as_json_are_emphasized() -> None:
+    tokenizer = tool_templates.tokenizer(tool_templates.LLAMA)
+    made = tiny.llama(vocab_size=len(tokenizer), context=3000)
+    steered = SteeredModel(made, tokenizer, HeadProfile({0: [1, 2]}))
+    call = '{"name": "ledger", "parameters": {"year": 1911}}'
+    scripted = Scripted(tokenizer, call, "It owed nothing.")
+    chat = ChatPasta(
+        model=steered, max_tokens=200, generation_arguments={"logits_processor": [scripted]}
+    )
+    agent = create_agent(chat, [ledger], middleware=[EmphasisMiddleware(tool_results=True)])
+    assert agent.invoke(asked())["messages"][-1].content == "It owed nothing."
+
+
+def test_several_in_one_agent_and_a_bound_model(chat: Watched) -> None:
+    many = [
+        EmphasisMiddleware(RULE),
+        EmphasisMiddleware("Be brief."),
+        EmphasisMiddleware(lambda _: " "),
+    ]
+    create_agent(chat, [ledger], middleware=many).invoke(asked())
+    assert emphasized(chat.seen[0])[0] == ["Be brief.", RULE]
+    chat.seen.clear()
+    bound = chat.bind(seed=1)
+    create_agent(bound, middleware=[EmphasisMiddleware(RULE)]).invoke(asked())
+    assert emphasized(chat.seen[0])[0] == [RULE]
+
+
+def test_strength_and_name_are_for_spans_that_have_none(chat: Watched) -> None:
+    rules = SpanStr("Be brief. Be kind.", [Span(3, 8), Span(13, 17, 0.5, "kind")])
+    middleware = EmphasisMiddleware(rules, alpha=0.2, name="rules")
+    create_agent(chat, [ledger], middleware=[middleware]).invoke(asked())
+    spans = message_text(chat.seen[0][0]).spans
+    assert [(span.alpha, span.name) for span in spans] == [(0.2, "rules"), (0.5, "kind")]
+
+
+def test_a_tool_that_is_not_there_is_told(chat: Watched) -> None:
+    agent = create_agent(chat, [ledger], middleware=[EmphasisMiddleware(tool_results=["lodger"])])
+    with pytest.raises(PromptError, match="names 'lodger', and the agent has no such tool"):
+        agent.invoke(asked())
+
+
 @pytest.fixture(params=["memory", "sqlite"])
 def saver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     if request.param == "memory":
@@ -207,6 +261,7 @@ def test_a_result_that_has_emphasis_keeps_its_own(chat: Watched) -> None:
     [
         ({}, PromptError, "nothing to emphasize"),
         ({"instructions": " "}, PromptError, "are empty"),
+        ({"tool_results": 5}, PromptError, "tool_results is 5"),
         ({"instructions": RULE, "alpha": 0}, EmphasisError, "alpha"),
     ],
 )

@@ -82,7 +82,7 @@ def test_text_that_is_no_call_is_told(chat: ChatPasta) -> None:
     answer = writing(chat, "<tool_call>{add: 17}</tool_call>").bind_tools([add]).invoke("17 + 1?")
     assert answer.tool_calls == []
     (invalid,) = answer.invalid_tool_calls
-    assert invalid["args"] == "{add: 17}"
+    assert json.loads(str(invalid["args"])) == "{add: 17}"
     assert "Expecting property name" in str(invalid["error"])
     assert answer.response_metadata["finish_reason"] == "stop"
 
@@ -126,7 +126,41 @@ def test_a_broken_call_streams_as_one(chat: ChatPasta) -> None:
     assert [json.loads(str(call["args"])) for call in joined.invalid_tool_calls] == ["{"]
 
 
-@pytest.mark.parametrize("choice", ["any", "required", True])
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        (tool_templates.LLAMA, '{"name": "add", "parameters": {"a": 17}}'),
+        (tool_templates.MISTRAL, '[TOOL_CALLS] [{"name": "add", "arguments": {"a": 17}}]'),
+        (tool_templates.MISTRAL_ARGS, '[TOOL_CALLS]add[ARGS]{"a": 17}'),
+    ],
+    ids=["Llama 3", "Mistral", "Mistral with [ARGS]"],
+)
+def test_every_format_is_read_also_after_a_call(template: str, text: str) -> None:
+    tokenizer = tool_templates.tokenizer(template)
+    chat = ChatPasta(
+        model=SteeredModel(tiny.llama(vocab_size=len(tokenizer), context=2000), tokenizer)
+    )
+    first = writing(chat, text).bind_tools([add]).invoke("17 + 1?")
+    assert called(first) == [("add", {"a": 17})]
+    history = [HumanMessage("17 + 1?"), first, ToolMessage("18", tool_call_id="abcdefghi")]
+    second = writing(chat, "It is 18.").bind_tools([add]).invoke(history)
+    assert (second.content, second.tool_calls) == ("It is 18.", [])
+    assert second.invalid_tool_calls == []
+
+
+def test_a_user_may_write_of_calls(chat: ChatPasta) -> None:
+    answer = writing(chat, "It is a tag.").bind_tools([add]).invoke("What is <tool_call>?")
+    assert (answer.content, answer.invalid_tool_calls) == ("It is a tag.", [])
+
+
+def test_the_model_sees_what_was_to_be_a_call(chat: ChatPasta) -> None:
+    broken = writing(chat, "<tool_call>{add: 17}</tool_call>").bind_tools([add]).invoke("1?")
+    history = [HumanMessage("1?"), broken, HumanMessage("Again.")]
+    prompt = chat._question(history, None, {}).prompt
+    assert prompt[1]["content"].text == "{add: 17}"
+
+
+@pytest.mark.parametrize("choice", ["any", "required", True, {"type": "any"}])
 def test_any_tool_is_called_if_one_must_be(chat: ChatPasta, choice: Any) -> None:
     answer = chat.bind_tools([Born, Lives], tool_choice=choice, max_tokens=300).invoke("Tarn?")
     if answer.response_metadata["finish_reason"] == "length":
@@ -137,7 +171,13 @@ def test_any_tool_is_called_if_one_must_be(chat: ChatPasta, choice: Any) -> None
 
 
 @pytest.mark.parametrize(
-    "choice", ["Born", {"type": "function", "function": {"name": "Born"}}], ids=["name", "OpenAI's"]
+    "choice",
+    [
+        "Born",
+        {"type": "function", "function": {"name": "Born"}},
+        {"type": "function", "name": "Born"},
+        {"type": "tool", "name": "Born"},
+    ],
 )
 @pytest.mark.parametrize("several", [None, False])
 def test_the_tool_of_a_name_is_called(chat: ChatPasta, choice: Any, several: bool | None) -> None:
@@ -184,8 +224,9 @@ def test_emphasis_reaches_the_model_beside_tools(chat: ChatPasta) -> None:
 
 def test_a_batch_calls_tools(chat: ChatPasta) -> None:
     bound = chat.bind_tools([Born], tool_choice="any")
-    one_by_one = [bound.invoke(text, max_tokens=50) for text in ("Tarn?", "Ada Lowe?")]
-    batch = bound.batch(["Tarn?", "Ada Lowe?"], max_tokens=50)
+    one_by_one = [bound.invoke(text, max_tokens=150, seed=1) for text in ("Tarn?", "Ada Lowe?")]
+    batch = bound.batch(["Tarn?", "Ada Lowe?"], max_tokens=150, seed=1)
+    assert [call[0] for one in one_by_one for call in called(one)] == ["Born", "Born"]
     assert [called(one) for one in batch] == [called(one) for one in one_by_one]
     assert [one.content for one in batch] == [one.content for one in one_by_one]
 
@@ -211,6 +252,41 @@ def test_arguments_that_cannot_be_kept_are_refused(
 ) -> None:
     with pytest.raises(PromptError, match=message):
         chat.bind_tools([add], **arguments).invoke("Tarn?")
+
+
+@pytest.mark.parametrize("tools", [[3], [{"type": "web_search"}]])
+def test_what_is_no_tool_is_refused(chat: ChatPasta, tools: Any) -> None:
+    with pytest.raises(PromptError, match=r"is no tool|is a hosted model's own"):
+        chat.bind_tools(tools)
+
+
+def test_arguments_of_the_call_go_before_generation_arguments(chat: ChatPasta) -> None:
+    fields = {"max_new_tokens": 5, "chat_template_kwargs": {"thinks": True}}
+    short = chat.model_copy(update={"generation_arguments": fields})
+    usage = short.invoke("Tarn?").usage_metadata
+    assert usage is not None
+    assert usage["output_tokens"] == 5
+    usage = short.invoke("Tarn?", max_tokens=7).usage_metadata
+    assert usage is not None
+    assert usage["output_tokens"] == 7
+    assert short.bind_tools([add]).invoke("Tarn?").usage_metadata != usage
+
+
+@pytest.mark.parametrize("format", ["json_schema", "json_object", "text", "xml"])
+def test_response_format_is_that_of_hosted_models(chat: ChatPasta, format: str) -> None:
+    schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}
+    wanted = {"type": format, "json_schema": {"name": "A", "schema": schema}}
+    if format == "xml":
+        with pytest.raises(PromptError, match="response_format is"):
+            chat.invoke("Tarn?", response_format=wanted)
+        return
+    answer = chat.invoke("Tarn?", response_format=wanted).content
+    if format == "json_schema":
+        assert json.loads(answer) in ({"a": 1}, {"a": 2})
+    elif format == "json_object":
+        assert isinstance(json.loads(answer), dict)
+    else:
+        assert answer == chat.invoke("Tarn?").content
 
 
 def test_no_tool_cannot_be_called(chat: ChatPasta) -> None:

@@ -116,6 +116,50 @@ def test_json_is_closed_before_the_tokens_run_out(
     assert any(answer.finish_reason == "length" for answer in found)
 
 
+PEOPLE = {
+    "type": "object",
+    "properties": {
+        "people": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {f"field_{n}": {"type": "string"} for n in range(10)},
+                "required": [f"field_{n}" for n in range(10)],
+                "additionalProperties": False,
+            },
+        }
+    },
+    "required": ["people"],
+    "additionalProperties": False,
+}
+PATTERNS = {
+    "type": "object",
+    "properties": {
+        "note": {"type": "string"},
+        "day": {"type": "string", "format": "date"},
+        "code": {"type": "string", "pattern": "^[a-z]+ [0-9]+$"},
+    },
+    "required": ["note", "day", "code"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("schema", [PEOPLE, PATTERNS], ids=["objects in a list", "patterns"])
+@pytest.mark.parametrize("tokens", [330, 400, 470])
+def test_long_items_and_patterns_are_closed_too(schema: dict[str, Any], tokens: int) -> None:
+    steered = SteeredModel(tiny.llama(context=1000), tiny.tokenizer(), None)
+    found = steered.run(
+        [TEXT, "Bo"],
+        structure=Structure.json(schema),
+        max_new_tokens=tokens,
+        do_sample=True,
+        temperature=2.0,
+        seed=tokens,
+    )
+    for answer in found:
+        assert json.loads(answer.text).keys() == set(schema["required"])
+
+
 def test_an_answer_that_ends_in_time_is_not_closed_early(steered: SteeredModel) -> None:
     arguments: dict[str, Any] = {"structure": Structure.json(SCHEMA), "max_new_tokens": 120}
     (whole,) = steered.run(TEXT, **arguments)

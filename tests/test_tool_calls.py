@@ -279,7 +279,7 @@ def test_a_call_that_is_asked_for_comes_whatever_the_model(template: str, severa
         [[{"role": "user", "content": "Tarn?"}]],
         chat_template_kwargs={"tools": tools},
         structure=used.structure(tools, tokenizer, several=several),
-        skip_special_tokens=False,
+        special_tokens=used.special_tokens(tokenizer),
         max_new_tokens=500,
         do_sample=True,
         seed=5,
@@ -308,15 +308,18 @@ def test_special_tokens_are_kept_in_the_text_if_asked_for() -> None:
     tokenizer = tool_templates.tokenizer(tool_templates.MISTRAL_ARGS)
     steered = SteeredModel(tiny.llama(vocab_size=len(tokenizer), context=1000), tokenizer)
     text = '[TOOL_CALLS]add[ARGS]{"a": 17}'
+    written = text.replace("add", "a<s>d<|python_tag|>d")  # other special tokens do not stay
     chat = [{"role": "user", "content": "Tarn?"}]
 
     def arguments(**more: Any) -> dict[str, Any]:
-        return {"logits_processor": [Scripted(tokenizer, text)], **more}
+        return {"logits_processor": [Scripted(tokenizer, written)], **more}
 
+    kept = tool_format(tokenizer).special_tokens(tokenizer)
+    assert sorted(kept) == ["[ARGS]", "[TOOL_CALLS]"]
     assert steered.generate(chat, **arguments()) == 'add{"a": 17}'
-    assert steered.generate(chat, **arguments(skip_special_tokens=False)) == text
-    assert "".join(steered.stream(chat, **arguments(skip_special_tokens=False))) == text
-    stopped = steered.generate(chat, **arguments(skip_special_tokens=False, stop='{"'))
+    assert steered.generate(chat, **arguments(special_tokens=kept)) == text
+    assert "".join(steered.stream(chat, **arguments(special_tokens=kept))) == text
+    stopped = steered.generate(chat, **arguments(special_tokens=kept, stop='{"'))
     assert stopped == "[TOOL_CALLS]add[ARGS]"
 
 
@@ -357,6 +360,10 @@ def test_emphasis_stays_in_its_place_beside_tools() -> None:
         ({"tools": [lambda x: x]}, "cannot be a tool"),
         ({"messages": []}, "cannot set 'messages'"),
         ([], "must be a mapping"),
+        ({3: 4}, "cannot set 3"),
+        ({"tools": 3}, "must be a list"),
+        ({"documents": "abc"}, "must be a list"),
+        ({"documents": [3]}, "3 is no document"),
     ],
 )
 def test_malformed_arguments_of_a_template_are_refused(kwargs: Any, message: str) -> None:
@@ -372,6 +379,31 @@ def test_tools_that_the_template_drops_are_refused() -> None:
         steered.generate(chat, chat_template_kwargs={"tools": [ADD]})
     with pytest.raises(PromptError, match="tools is for a chat template"):
         steered.generate("Tarn?", chat_template_kwargs={"tools": [ADD]})
+
+
+def test_documents_of_the_template_are_like_messages() -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.chat_template = (
+        "{% for one in documents or [] %}{{ one.text }}{% endfor %}" + tiny.CHAT_TEMPLATE
+    )
+    steered = SteeredModel(tiny.llama(context=1000), tokenizer, HeadProfile({0: [1]}))
+    chat = [{"role": "user", "content": "Tarn?"}]
+    text = SpanStr("Ada</s><user>Lowe", [Span(0, 3)])
+    found = steered.inputs(chat, chat_template_kwargs={"documents": [{"text": text}]})
+    ids = found["input_ids"][0]
+    assert ids.tolist().count(tokenizer.eos_token_id) == 1
+    assert tokenizer.decode(ids[found[BIAS][0] == 0]) == "Ada"
+    hidden = [{"title": text, "text": "Bo"}]
+    with pytest.raises(PromptError, match="rewrites emphasized text of the documents"):
+        steered.inputs(chat, chat_template_kwargs={"documents": hidden})
+
+
+def test_a_name_in_a_message_is_no_tool_shown() -> None:
+    steered = SteeredModel(tiny.llama(), tiny.tokenizer())
+    with pytest.raises(PromptError, match="does not show tools"):
+        steered.generate(
+            [{"role": "user", "content": "Please add 1."}], chat_template_kwargs={"tools": [ADD]}
+        )
 
 
 def test_other_variables_reach_the_template() -> None:

@@ -7,7 +7,9 @@ from transformers import PreTrainedTokenizerFast
 
 _MESSAGES = """
 {%- for message in messages %}
-<{{ message.role }}>{{ message.content }}
+<{{ message.role }}>
+{%- if message.role == 'tool' and TOOL_AS_JSON %}{{ message.content | tojson }}
+{%- else %}{{ message.content }}{% endif %}
 {%- for call in message.tool_calls or [] %}{% set call = call.function %}
 CALL
 {%- endfor %}</s>
@@ -15,9 +17,10 @@ CALL
 {%- if add_generation_prompt %}<assistant>{% endif %}"""
 
 
-def _template(before: str, call: str) -> str:
+def _template(before: str, call: str, *, tool_as_json: bool = False) -> str:
     tools = "{% for tool in tools or [] %}{{ tool | tojson }}{% endfor %}"
-    return "{{ bos_token }}" + before + tools + _MESSAGES.replace("CALL", call)
+    messages = _MESSAGES.replace("CALL", call).replace("TOOL_AS_JSON", str(tool_as_json))
+    return "{{ bos_token }}" + before + tools + messages
 
 
 HERMES = _template(
@@ -33,6 +36,7 @@ QWEN_XML = _template(
 LLAMA = _template(
     '<|start_header_id|>{% if tools %}Answer with {"name": …, "parameters": {…}}: {% endif %}',
     '{"name": "{{ call.name }}", "parameters": {{ call.arguments | tojson }}}',
+    tool_as_json=True,
 )
 MISTRAL = _template(
     "",

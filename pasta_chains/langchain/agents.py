@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, TypeAlias
 
 from langchain_core.messages import AnyMessage, BaseMessage, SystemMessage, ToolMessage
+from langchain_core.runnables import RunnableBinding
 
 from ..errors import EmphasisDroppedWarning, MissingExtraError, PromptError
 from ..spans import Span, SpanStr, concat
@@ -40,11 +42,11 @@ class EmphasisMiddleware(AgentMiddleware[Any, Any, Any]):
             returns it, or None. All of a plain text is emphasized; a `SpanStr` has its own spans.
         tool_results: Which results are emphasized: True for all, the names of tools, or a function
             that says so of a message.
-        alpha: Of this emphasis; None is the profile's.
-        name: Of its spans.
+        alpha: Of emphasis that says nothing else; None is the profile's.
+        name: Of spans that have none.
 
     Raises:
-        PromptError: There is nothing to emphasize.
+        PromptError: There is nothing to emphasize; or, at a turn, the agent has no such tool.
         EmphasisError: alpha is out of range.
     """
 
@@ -65,11 +67,22 @@ class EmphasisMiddleware(AgentMiddleware[Any, Any, Any]):
             raise PromptError("The instructions are empty, so nothing in them can be emphasized.")
         if isinstance(tool_results, str):
             tool_results = [tool_results]
+        if not isinstance(tool_results, bool | Collection) and not callable(tool_results):
+            raise PromptError(
+                f"tool_results is {tool_results!r}; it must be True, the names of tools, or a "
+                "function of a ToolMessage."
+            )
         Span(0, 1, alpha, name)  # refused here, rather than at the first turn
         self._instructions = instructions
         self._tool_results = tool_results
         self._alpha = alpha
         self._span_name = name
+
+    @property
+    def name(self) -> str:
+        """Tells it from others in one agent."""
+        what = f"{self._instructions!r} {self._tool_results!r} {self._alpha} {self._span_name}"
+        return f"{type(self).__name__}-{zlib.crc32(what.encode()):08x}"
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Any]
@@ -84,11 +97,15 @@ class EmphasisMiddleware(AgentMiddleware[Any, Any, Any]):
         return await handler(self._emphasized(request))
 
     def _emphasized(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
+        self._check_tools(request)
         system = self._system_message(request)
         messages = [self._result(message) for message in request.messages]
-        if not isinstance(request.model, ChatPasta):
+        model: Any = request.model
+        while isinstance(model, RunnableBinding):
+            model = model.bound
+        if not isinstance(model, ChatPasta):
             warnings.warn(
-                f"{type(request.model).__name__} knows nothing of emphasis, so the agent's was "
+                f"{type(model).__name__} knows nothing of emphasis, so the agent's was "
                 "dropped. Use ChatPasta.",
                 EmphasisDroppedWarning,
                 stacklevel=2,
@@ -101,13 +118,25 @@ class EmphasisMiddleware(AgentMiddleware[Any, Any, Any]):
         given, told = request.system_message, self._instructions
         if callable(told):
             told = told(request)
-        if not told:
+        if not told or not SpanStr(told).text.strip():
             return given
-        text = told if isinstance(told, SpanStr) and told.spans else self._whole(SpanStr(told))
+        text = self._marked(SpanStr(told))
         if given is None:
             return SystemMessage(emphasized_content(text))
         joined = concat([message_text(given), SpanStr("\n\n"), text])
         return given.model_copy(update={"content": emphasized_content(joined)})
+
+    def _check_tools(self, request: ModelRequest[Any]) -> None:
+        named = self._tool_results
+        if isinstance(named, bool) or callable(named) or not request.tools:
+            return
+        known = {_tool_name(tool) for tool in request.tools}
+        unknown = [name for name in named if name not in known]
+        if unknown:
+            raise PromptError(
+                f"tool_results names {unknown[0]!r}, and the agent has no such tool. It has "
+                f"{', '.join(sorted(map(repr, known)))}."
+            )
 
     def _result(self, message: AnyMessage) -> AnyMessage:
         if not isinstance(message, ToolMessage) or not self._is_chosen(message):
@@ -115,7 +144,7 @@ class EmphasisMiddleware(AgentMiddleware[Any, Any, Any]):
         text = message_text(message)
         if not text.strip() or has_emphasis(message):
             return message
-        return message.model_copy(update={"content": emphasized_content(self._whole(text))})
+        return message.model_copy(update={"content": emphasized_content(self._marked(text))})
 
     def _is_chosen(self, message: ToolMessage) -> bool:
         which = self._tool_results
@@ -123,8 +152,24 @@ class EmphasisMiddleware(AgentMiddleware[Any, Any, Any]):
             return which
         return bool(which(message)) if callable(which) else message.name in which
 
-    def _whole(self, text: SpanStr) -> SpanStr:
-        return SpanStr(text.text, [Span(0, len(text), self._alpha, self._span_name)])
+    def _marked(self, text: SpanStr) -> SpanStr:
+        """All of a text emphasized, or its own spans, with what they do not say."""
+        spans = text.spans or (Span(0, len(text)),)
+        return SpanStr(
+            text.text,
+            [
+                span._replace(
+                    alpha=self._alpha if span.alpha is None else span.alpha,
+                    name=self._span_name if span.name is None else span.name,
+                )
+                for span in spans
+            ],
+        )
+
+
+def _tool_name(tool: Any) -> str:
+    found = tool.get("function", tool).get("name") if isinstance(tool, dict) else tool.name
+    return str(found)
 
 
 def _plain(messages: Sequence[BaseMessage]) -> list[Any]:

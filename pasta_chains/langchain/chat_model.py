@@ -15,7 +15,6 @@ from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.config import get_config_list, get_executor_for_config
 from langchain_core.tools import BaseTool
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr
 
 from ..errors import PromptError
@@ -25,8 +24,8 @@ from .batch import Batch, Seat
 from .content import chat_messages, emphasized_content
 from .options import PastaFields
 from .prompts import EmphasisPromptValue
-from .structured import structured_output
-from .tools import ToolUse, binding, without_tools
+from .structured import asked_structure, structured_output
+from .tools import ToolUse, binding, schemas_of, without_tools
 
 
 class ChatPasta(PastaFields, BaseChatModel):
@@ -47,6 +46,11 @@ class ChatPasta(PastaFields, BaseChatModel):
 
     streaming: bool = False
     _seat: Seat | None = PrivateAttr(default=None)
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model, where LangChain looks for it."""
+        return self.model.name
 
     @property
     def _llm_type(self) -> str:
@@ -133,8 +137,10 @@ class ChatPasta(PastaFields, BaseChatModel):
     def _question(
         self, messages: list[BaseMessage], stop: list[str] | None, given: Mapping[str, Any]
     ) -> Question:
-        given = {**self.generation_arguments, **given}
-        tools = ToolUse.of(self.model, given)
+        given = asked_structure(dict(given))
+        if "top_logprobs" in given:  # which hosted models take beside logprobs
+            given["logprobs"] = given.pop("top_logprobs") or given.get("logprobs", False)
+        tools = ToolUse.of(self.model, {**self.generation_arguments, **given})
         more = tools.arguments if tools else {}
         call = self._call(stop, {**without_tools(given), **more})
         return Question(call, chat_messages(messages), tools)
@@ -150,7 +156,7 @@ class ChatPasta(PastaFields, BaseChatModel):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
         """Number of tokens that the model reads for messages, its chat template included."""
-        shown = {"tools": [convert_to_openai_tool(tool) for tool in tools]} if tools else None
+        shown = {"tools": schemas_of(tools)} if tools else None
         return self.model.count_tokens(chat_messages(messages), chat_template_kwargs=shown)
 
     def bind_tools(

@@ -86,6 +86,10 @@ def _chat_message(message: BaseMessage) -> Message:
         written["tool_call_id"] = message.tool_call_id
     if message.name:
         written["name"] = message.name
+    if isinstance(message, AIMessage):
+        # What was to be a call is in no other field, and the model is to see what it wrote.
+        broken = [_unquoted(call["args"]) for call in message.invalid_tool_calls if call["args"]]
+        written["content"] = SpanStr("\n").join(filter(None, [written["content"], *broken]))
     if isinstance(message, AIMessage) and message.tool_calls:
         written["tool_calls"] = [
             {
@@ -96,6 +100,14 @@ def _chat_message(message: BaseMessage) -> Message:
             for call in message.tool_calls
         ]
     return written
+
+
+def _unquoted(text: str) -> str:
+    try:
+        found = json.loads(text)
+    except ValueError:  # from a model that tells it otherwise
+        return text
+    return found if isinstance(found, str) else text
 
 
 def _block_text(block: str | dict[str, Any], message: BaseMessage) -> SpanStr:

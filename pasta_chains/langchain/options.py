@@ -20,7 +20,7 @@ from ..spans import SpanStr
 from ..streaming import TextStream, in_background
 
 _OWN = ("alphas", "disable_steering", "timeout", "temperature")
-_RENAMED = ("max_tokens", "head_profile")
+_RENAMED = {"max_tokens": "max_new_tokens", "head_profile": "profile"}
 # Code that makes hosted models sets these for every model; a model that runs here needs none.
 _WITHOUT_EFFECT = {"api_key", "max_retries"}
 
@@ -192,14 +192,16 @@ class PastaFields(BaseModel):
         """What a call with arguments of its own asks for."""
         own = {name: given.get(name, getattr(self, name)) for name in _OWN}
         arguments: dict[str, Any] = {
-            "max_new_tokens": given.get("max_tokens", self.max_new_tokens),
+            "max_new_tokens": self.max_new_tokens,
             "alpha": self.alpha,
             "seed": self.seed,
-            "profile": given.get("head_profile", self.head_profile),
-            "stop": stop or self.stop or (),
+            "profile": self.head_profile,
+            "stop": self.stop or (),
             **self.generation_arguments,
-            **{name: value for name, value in given.items() if name not in _OWN + _RENAMED},
+            **{_RENAMED.get(name, name): given[name] for name in given if name not in _OWN},
         }
+        if stop:
+            arguments["stop"] = stop
         temperature, timeout = own["temperature"], own["timeout"]
         if temperature is not None:
             if not isinstance(temperature, int | float) or not 0 <= temperature < float("inf"):

@@ -16,7 +16,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from ..errors import PromptError
-from ..structured import Structure
+from ..structured import Structure, closed
 
 # Code for hosted models asks for "function_calling", which is a way to JSON of a schema.
 _METHODS = ("json_schema", "function_calling", "json_mode")
@@ -48,7 +48,7 @@ def structured_output(
         PydanticOutputParser(pydantic_object=schema) if is_model else JsonOutputParser()
     )
     writing = model.bind(
-        structure=Structure.json(None if method == "json_mode" else described),
+        structure=Structure.json(None if method == "json_mode" else closed(described)),
         ls_structured_output_format={"kwargs": {"method": method}, "schema": described},
     )
     if not include_raw:
@@ -58,3 +58,26 @@ def structured_output(
     )
     failed = RunnablePassthrough.assign(parsed=lambda _: None)
     return RunnableMap(raw=writing) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+
+def asked_structure(given: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a call in which `response_format`, as hosted models take it, is a structure.
+
+    Raises:
+        PromptError: There is no such format, or it says what cannot be enforced.
+    """
+    rest = dict(given)
+    wanted = rest.pop("response_format", None)
+    match wanted:
+        case None | {"type": "text"}:
+            return rest
+        case {"type": "json_object"}:
+            structure = Structure.json()
+        case {"type": "json_schema", "json_schema": {"schema": dict() as schema}}:
+            structure = Structure.json(closed(schema))
+        case _:
+            raise PromptError(
+                f"response_format is {wanted!r}; it must be {{'type': 'json_schema', "
+                "'json_schema': {'schema': …}}, {'type': 'json_object'} or {'type': 'text'}."
+            )
+    return {**rest, "structure": structure}

@@ -40,17 +40,12 @@ def binding(
     Raises:
         PromptError: There is no such tool, or the arguments contradict each other.
     """
-    schemas = [convert_to_openai_tool(tool) for tool in tools]
+    schemas = schemas_of(tools)
     forced = _forced(schemas, tool_choice)
     if not forced and strict:
         raise PromptError(
             "strict makes sure of calls that are sure to come: set tool_choice to 'any' or to the "
             "name of a tool, too."
-        )
-    if not forced and parallel_tool_calls is not None:
-        raise PromptError(
-            "parallel_tool_calls is for answers that must call a tool: set tool_choice to 'any' or "
-            "to the name of a tool, too. Other answers call as many as the model likes."
         )
     given = {"tools": schemas, "tool_choice": tool_choice}
     if parallel_tool_calls is not None:
@@ -58,20 +53,47 @@ def binding(
     return {name: value for name, value in given.items() if value is not None}
 
 
+def schemas_of(tools: Sequence[Any] | None) -> list[dict[str, Any]]:
+    """The schemas of tools.
+
+    Raises:
+        PromptError: One of them is no function that can be called.
+    """
+    schemas = []
+    for tool in tools or ():
+        try:
+            schema = convert_to_openai_tool(tool)
+        except (ValueError, TypeError) as error:
+            raise PromptError(f"{tool!r} is no tool: {error}") from error
+        if not isinstance(schema.get("function"), Mapping):
+            raise PromptError(f"The tool {schema!r} is a hosted model's own; this model has none.")
+        schemas.append(schema)
+    return schemas
+
+
+def _name_of(choice: Any) -> Any:
+    """A tool's name, or a word, in any of the ways in which models are told to call a tool."""
+    if not isinstance(choice, Mapping):
+        return choice
+    function = choice.get("function")
+    inside = function if isinstance(function, Mapping) else choice
+    return inside.get("name", choice.get("type"))
+
+
 def _forced(schemas: Sequence[Schema], choice: Any) -> Sequence[Schema]:
     """The tools of which one must be called; none if the model may choose."""
+    choice = _name_of(choice)
     if choice in (None, "auto", "none", False):
         return []
     if not schemas:
         raise PromptError(f"tool_choice is {choice!r}, but there is no tool.")
     if choice in _ANY:
         return schemas
-    name = choice["function"]["name"] if isinstance(choice, Mapping) else choice
-    found = [schema for schema in schemas if schema["function"]["name"] == name]
+    found = [schema for schema in schemas if schema["function"]["name"] == choice]
     if not found:
         names = ", ".join(repr(schema["function"]["name"]) for schema in schemas)
         raise PromptError(
-            f"tool_choice is {name!r}, and there is no such tool. It is 'auto', 'any', 'none' or "
+            f"tool_choice is {choice!r}, and there is no such tool. It is 'auto', 'any', 'none' or "
             f"one of {names}."
         )
     return found
@@ -99,14 +121,21 @@ class ToolUse:
             PromptError: There is no such tool, the model cannot call tools, or an answer would have
                 two forms.
         """
-        tools = [convert_to_openai_tool(tool) for tool in given.get("tools") or ()]
-        choice = given.get("tool_choice")
+        tools = schemas_of(given.get("tools"))
+        choice = _name_of(given.get("tool_choice"))
         forced = _forced(tools, choice)
+        if not forced and given.get("parallel_tool_calls") is not None:
+            raise PromptError(
+                "parallel_tool_calls is for answers that must call a tool: set tool_choice to "
+                "'any' or to the name of a tool, too. Other answers call as many as the model "
+                "likes."
+            )
         if not tools or choice == "none":
             return None
         used = tool_format(model.tokenizer)
         shown = {**(given.get("chat_template_kwargs") or {}), "tools": tools}
-        arguments: dict[str, Any] = {"chat_template_kwargs": shown, "skip_special_tokens": False}
+        kept = used.special_tokens(model.tokenizer)
+        arguments: dict[str, Any] = {"chat_template_kwargs": shown, "special_tokens": kept}
         if forced:
             if given.get("structure") is not None:
                 raise PromptError(
@@ -138,7 +167,7 @@ def message(pieces: Iterable[Piece], **told: Any) -> AIMessage:
                 calls.append(tool_call(name=name, args=arguments, id=number))
             case InvalidToolCall(text, error):
                 invalid.append(
-                    invalid_tool_call(name=None, args=text, id=new_call_id(), error=error)
+                    invalid_tool_call(name=None, args=_as_json(text), id=new_call_id(), error=error)
                 )
             case OtherText(field, text):
                 others[field] = others.get(field, "") + text
@@ -167,9 +196,13 @@ def chunks(pieces: Iterable[Piece], started: list[ToolCall | InvalidToolCall]) -
                 started.append(piece)
 
 
+def _as_json(text: str) -> str:
+    """What is no call as a JSON text: in a stream LangChain would mend what breaks off."""
+    return json.dumps(text, ensure_ascii=False)
+
+
 def _chunk(call: ToolCall | InvalidToolCall, index: int) -> Any:
     if isinstance(call, InvalidToolCall):
-        # As a JSON text: LangChain would mend what breaks off, and take it for a call.
-        return tool_call_chunk(name=None, args=json.dumps(call.text), id=new_call_id(), index=index)
+        return tool_call_chunk(name=None, args=_as_json(call.text), id=new_call_id(), index=index)
     arguments = json.dumps(call.arguments, ensure_ascii=False)
     return tool_call_chunk(name=call.name, args=arguments, id=call.id, index=index)

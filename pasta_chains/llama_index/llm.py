@@ -26,7 +26,7 @@ from pasta_chains.errors import EmphasisError, PromptError
 from pasta_chains.generation import Generation
 from pasta_chains.prompts import Prompt
 from pasta_chains.spans import SpanStr, carries_emphasis, span_count
-from pasta_chains.structured import Structure
+from pasta_chains.structured import Structure, closed
 
 from .prompts import EmphasisTextBlock, with_instructions
 
@@ -194,7 +194,7 @@ class PastaLLM(CustomLLM):
 
 
 def _structure(output_cls: Any) -> Structure:
-    return Structure.json(output_cls.model_json_schema())
+    return Structure.json(closed(output_cls.model_json_schema()))
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:
