@@ -189,13 +189,10 @@ def test_results_that_a_template_writes_as_json_are_emphasized() -> None:
 
 
 def test_several_in_one_agent_and_a_bound_model(chat: Watched) -> None:
-    many = [
-        EmphasisMiddleware(RULE),
-        EmphasisMiddleware("Be brief."),
-        EmphasisMiddleware(lambda _: " "),
-    ]
+    told = (RULE, "Be brief.", lambda request: " ")
+    many = [EmphasisMiddleware(instructions) for instructions in told]
     create_agent(chat, [ledger], middleware=many).invoke(asked())
-    assert emphasized(chat.seen[0])[0] == ["Be brief.", RULE]
+    assert emphasized(chat.seen[0])[0] == [RULE, "Be brief."]
     chat.seen.clear()
     bound = chat.bind(seed=1)
     create_agent(bound, middleware=[EmphasisMiddleware(RULE)]).invoke(asked())
