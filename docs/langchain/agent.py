@@ -18,7 +18,7 @@ def ledger(year: int) -> str:
 
 
 def bookkeeper(model: SteeredModel):
-    """For a model whose chat template takes tools, such as Qwen3, Llama 3 or Mistral."""
+    """For a model whose chat template takes tools, such as Qwen3 or Llama 3."""
     return create_agent(
         ChatPasta(model=model),
         [ledger],

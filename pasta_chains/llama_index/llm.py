@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
+    ChatResponseAsyncGen,
     ChatResponseGen,
     CompletionResponse,
+    CompletionResponseAsyncGen,
     CompletionResponseGen,
     LLMMetadata,
     MessageRole,
@@ -158,6 +161,50 @@ class PastaLLM(CustomLLM):
             ChatResponse(message=_assistant(text), delta=delta) for text, delta in _growing(pieces)
         )
 
+    @llm_completion_callback()
+    async def acomplete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponse:
+        """Continue a prompt. Cancelling it stops the model."""
+        answers = await self._model.arun([self._as_prompt(prompt)], **self._options(kwargs))
+        return _completion(answers[0])
+
+    @llm_completion_callback()
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseAsyncGen:
+        """Continue a prompt, piece by piece. Closing it stops the model."""
+        pieces = self._model.astream(self._as_prompt(prompt), **self._options(kwargs))
+
+        async def responses() -> CompletionResponseAsyncGen:
+            async for text, delta in _growing_async(pieces):
+                yield CompletionResponse(text=text, delta=delta)
+
+        return responses()
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer chat messages. Cancelling it stops the model."""
+        prompt = [_message(message) for message in messages]
+        answers = await self._model.arun([prompt], **self._options(kwargs))
+        return ChatResponse(
+            message=_assistant(answers[0].text), additional_kwargs=_usage(answers[0])
+        )
+
+    @llm_chat_callback()
+    async def astream_chat(
+        self, messages: Sequence[ChatMessage], **kwargs: Any
+    ) -> ChatResponseAsyncGen:
+        """Answer chat messages, piece by piece. Closing it stops the model."""
+        prompt = [_message(message) for message in messages]
+        pieces = self._model.astream(prompt, **self._options(kwargs))
+
+        async def responses() -> ChatResponseAsyncGen:
+            async for text, delta in _growing_async(pieces):
+                yield ChatResponse(message=_assistant(text), delta=delta)
+
+        return responses()
+
     def _get_prompt(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         text = prompt.format(
             llm=self,
@@ -231,3 +278,14 @@ def _growing(pieces: Generator[str, None, None]) -> Generator[tuple[str, str], N
     for piece in pieces:
         text += piece
         yield text, piece
+
+
+async def _growing_async(
+    pieces: AsyncGenerator[str, None],
+) -> AsyncGenerator[tuple[str, str], None]:
+    """Each piece with all the text up to it; closing it closes the pieces, too."""
+    text = ""
+    async with aclosing(pieces):
+        async for piece in pieces:
+            text += piece
+            yield text, piece
