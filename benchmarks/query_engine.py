@@ -172,8 +172,8 @@ def main(
     text = f"""# A LlamaIndex query engine with a trusted source
 
 {len(nodes):,} nodes of the embedded model's world, a sentence each, lie in LlamaIndex's vector
-index, embedded by all-MiniLM-L6-v2. For each of {questions} held-out questions a trusted node and one
-that is not disagree; half of all others are trusted. The engine retrieves {retrieved} nodes.
+index, embedded by all-MiniLM-L6-v2. For each of {questions} held-out questions a trusted node and
+one that is not disagree; half of all others are trusted. The engine retrieves {retrieved} nodes.
 
 | mode | `emphasis` | answers of the trusted node | answers of the other |
 | --- | --- | ---: | ---: |

@@ -356,7 +356,7 @@ def test_template_works_in_core_synthesizers(model: SpyModel) -> None:
 
 def test_another_model_or_policy_is_refused(model: SpyModel) -> None:
     with pytest.raises(UnsupportedModelError, match="MockLLM would lose the emphasis"):
-        EmphasisSynthesizer(MockLLM())
+        EmphasisSynthesizer(MockLLM(), strict=True)
     with pytest.raises(EmphasisError, match=r"it must be one of 'context', .*'metadata'"):
         EmphasisSynthesizer(llm_of(model), "fact")  # type: ignore[arg-type]  # wrong on purpose
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import tiny
 from llama_index.core.indices.prompt_helper import PromptHelper
+from llama_index.core.llms import MockLLM
 from llama_index.core.prompts import PromptTemplate, RichPromptTemplate
 from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
 from llama_index.core.response_synthesizers.context_only import ContextOnly
@@ -181,6 +182,19 @@ def test_structured_answers_are_objects(model: SpyModel) -> None:
         ).synthesize(QUESTION, nodes())
         assert isinstance(response.response, Mayor)
         assert response.metadata["emphasis"]
+
+
+@pytest.mark.parametrize("mode", ["documents", "compact"])
+def test_another_model_works_without_emphasis(mode: str) -> None:
+    other = MockLLM()  # says the prompt again
+    with pytest.warns(EmphasisDroppedWarning, match="MockLLM would lose the emphasis"):
+        synthesizer = EmphasisSynthesizer(other, "facts", response_mode=mode)
+    answer = str(synthesizer.synthesize(QUESTION, nodes()))
+    if mode == "compact":
+        core = get_response_synthesizer(llm=other, response_mode=ResponseMode.COMPACT)
+        assert answer == str(core.synthesize(QUESTION, nodes()))
+    else:
+        assert FACTS[0] in answer
 
 
 def test_an_error_is_no_empty_response(model: SpyModel) -> None:

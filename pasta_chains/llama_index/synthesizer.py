@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from llama_index.core.llms import LLM
 from llama_index.core.prompts.base import BasePromptTemplate
 from llama_index.core.response_synthesizers import ResponseMode
 from llama_index.core.response_synthesizers.base import BaseSynthesizer
@@ -36,7 +37,7 @@ class EmphasisSynthesizer(BaseSynthesizer):
     characters of its text were emphasized.
 
     Args:
-        llm: The steered model.
+        llm: The steered model. Another works, too, without emphasis and with a warning.
         emphasis: What to emphasize. "context": every node. "trusted": the nodes with
             `trusted=True` in their metadata, where nothing but True, False or its absence is
             accepted. "facts": in each node the sentence that answers the query, by BM25; `facts`
@@ -50,34 +51,42 @@ class EmphasisSynthesizer(BaseSynthesizer):
             LlamaIndex it gets what it gets there, and is by default as there.
         response_mode: "documents" puts all nodes into one prompt, each a document of its own. The
             modes of LlamaIndex, from "compact" to "context_only", send what LlamaIndex sends.
+        strict: Refuse a model that would lose the emphasis.
         **kwargs: Those of LlamaIndex's `get_response_synthesizer`, such as `streaming`,
             `output_cls` and `refine_template`.
 
     Raises:
-        UnsupportedModelError: The model is none of ours and would lose the emphasis.
+        UnsupportedModelError: With `strict`: the model would lose the emphasis.
         EmphasisError: The policy or the mode is unknown; or, when a query is answered, `trusted` is
             neither True nor False, a function returns no spans, or the template drops emphasis.
     """
 
     def __init__(
         self,
-        llm: PastaLLM,
+        llm: LLM,
         emphasis: Policy = "context",
         text_qa_template: BasePromptTemplate | None = None,
         response_mode: str | ResponseMode = "documents",
+        strict: bool = False,
         **kwargs: Any,
     ) -> None:
+        policy = policy_of(emphasis)
         if not isinstance(llm, PastaLLM):
-            raise UnsupportedModelError(
+            lost = (
                 f"EmphasisSynthesizer needs a pasta_chains.llama_index.PastaLLM; "
                 f"{type(llm).__name__} would lose the emphasis."
             )
-        self._policy = policy_of(emphasis)
+            if strict:
+                raise UnsupportedModelError(lost)
+            warnings.warn(lost, EmphasisDroppedWarning, stacklevel=2)
+            emphasis, policy = "none", policy_of("none")
+        self._policy = policy
         self._wants_emphasis = emphasis != "none"
         if isinstance(response_mode, ResponseMode):
             response_mode = response_mode.value
         base = {name: kwargs[name] for name in _OF_BASE if name in kwargs}
-        helper = EmphasisPromptHelper.from_llm_metadata(llm.metadata, tokenizer=llm.tokens_of)
+        tokenizer = llm.tokens_of if isinstance(llm, PastaLLM) else None
+        helper = EmphasisPromptHelper.from_llm_metadata(llm.metadata, tokenizer=tokenizer)
         super().__init__(llm=llm, **{"prompt_helper": helper, **base})
         self._inner: BaseSynthesizer | None = None
         if response_mode == "documents":
