@@ -25,6 +25,9 @@ FULL = Difficulty((2, 8), (1, 4), 12)
 LOOSENED = 0.2
 """Share of statements and questions with meaningless words between their own."""
 
+VALUE_FIRST = 0.25
+"""Share of statements that give the value first, besides those that chance draws."""
+
 IGNORED = -100
 """Target that the loss passes over."""
 
@@ -85,7 +88,7 @@ def training_batches(
     Those from step `start` on, with other readings than a run that was not cut off would see.
     """
     rng = Random(seed + start)
-    world = World(rng, loosened=LOOSENED)
+    world = World(rng, loosened=LOOSENED, value_first=VALUE_FIRST)
     waiting: dict[int, list[tuple[list[int], list[bool]]]] = defaultdict(list)
     step = start
     while step < steps:

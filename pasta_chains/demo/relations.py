@@ -37,11 +37,17 @@ class Relation:
         text = self.statements[0].format(e=entity, v=value)
         return text[0].upper() + text[1:]
 
-    def statement(self, value: str, rng: Random, *, held_out: bool) -> str:
+    def statement(
+        self, value: str, rng: Random, *, held_out: bool, value_first: float = 0.0
+    ) -> str:
         """Draw a phrasing of the statement that fits a value.
 
-        Values that come before what they belong to are the hardest to find, and so come more often
-        than among the phrasings. None in small letters begins a sentence.
+        Args:
+            value: The value. One in small letters begins no sentence.
+            rng: Where chance comes from.
+            held_out: Take the phrasing that training never uses.
+            value_first: Share drawn from the phrasings that give the value before what it belongs
+                to, besides those that chance draws.
         """
         if held_out:
             return self.statements[-1]
@@ -49,7 +55,7 @@ class Relation:
         if value[0].islower() and not value.startswith("the "):
             known = tuple(text for text in known if not text.startswith("{v}"))
         first = tuple(text for text in known if text.index("{v}") < text.index("{e}"))
-        return rng.choice(first if first and rng.random() < _VALUE_FIRST else known)
+        return rng.choice(first if first and rng.random() < value_first else known)
 
     def question(self, rng: Random, *, held_out: bool) -> str:
         """Draw a phrasing of the question."""
@@ -86,9 +92,6 @@ def value_of(kind: str, rng: Random, *, held_out: bool) -> str:
     }
     return rng.choice(lists[kind])
 
-
-_VALUE_FIRST = 0.25
-"""Share of statements drawn from those that give the value first, besides those drawn by chance."""
 
 _FIXED = (
     Relation(

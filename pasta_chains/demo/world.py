@@ -73,12 +73,15 @@ class World:
         held_out: Draw names from the space that training never uses.
         new_phrasings: Share of statements and questions phrased in the held-out way.
         loosened: Share of statements and questions with meaningless words between their own.
+        value_first: Share of statements drawn from those that give the value first, besides those
+            drawn by chance: they are the hardest to learn.
     """
 
     rng: Random
     held_out: bool = False
     new_phrasings: float = 0.0
     loosened: float = 0.0
+    value_first: float = 0.0
     _subjects: list[tuple[str, str]] = field(default_factory=list)
 
     def reading(self, difficulty: Difficulty) -> Reading:
@@ -100,7 +103,8 @@ class World:
         rng = self.rng
         if value is None:
             value = value_of(relation.value, rng, held_out=self.held_out)
-        pattern = relation.statement(value, rng, held_out=rng.random() < self.new_phrasings)
+        new = rng.random() < self.new_phrasings
+        pattern = relation.statement(value, rng, held_out=new, value_first=self.value_first)
         sentence = _sentence(self._loosen(pattern).format(e=entity, v=value))
         sentence = _sentence(decorate(sentence, rng, held_out=self.held_out))
         return Fact(relation, entity, value, sentence)
