@@ -174,7 +174,7 @@ def test_emphasized_text_stays_the_rest_is_shorter_and_it_fits(
     tokenizer = TOKENIZERS[kind]
     whole = tokenize(text, tokenizer, 0.1)
     try:
-        found = tokenize_to_fit(text, tokenizer, 0.1, Room(room, room))
+        found = tokenize_to_fit(text, Room(room, room), tokenizer, 0.1)
     except PromptTooLongError:
         shorter, _ = without(text, droppable(text))
         assert len(tokenize(shorter, tokenizer, 0.1).ids) > room or "<" in text
@@ -198,7 +198,7 @@ def test_a_chat_keeps_its_template_and_its_emphasis(texts: list[SpanStr], room: 
     roles = ("system", "user", "assistant", "user")
     chat = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
     try:
-        found = tokenize_to_fit(chat, tokenizer, 0.1, Room(room, room))
+        found = tokenize_to_fit(chat, Room(room, room), tokenizer, 0.1)
     except PromptTooLongError:
         return
     assert len(found.ids) <= room
@@ -290,7 +290,7 @@ def test_scores_leave_room_for_the_longest_continuation(steered: SteeredModel) -
         steered.score(LONG, answers)
     found = steered.score(LONG, answers, overflow="keep-emphasis")
     longest = len(steered.tokenizer(answers[1], add_special_tokens=False)["input_ids"])
-    fitted = tokenize_to_fit(LONG, steered.tokenizer, 0.02, Room(128 - longest, 128 - longest))
+    fitted = tokenize_to_fit(LONG, Room(128 - longest, 128 - longest), steered.tokenizer, 0.02)
     assert found == steered.score(fitted.text, answers)
     assert steered.score(LONG, [], overflow="keep-emphasis") == []
 

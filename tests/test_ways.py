@@ -74,7 +74,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "several samples": EXACT | {"do_sample": True, "num_return_sequences": 3},
     "beams": EXACT | {"num_beams": 3},
     "several beams": EXACT | {"num_beams": 3, "num_return_sequences": 2},
-    "sampled beams": EXACT | {"num_beams": 2, "do_sample": True},
+    # Few tokens: the last digits of a beam's score, which processors round otherwise, decide draws.
+    "sampled beams": {"max_new_tokens": 4, "min_new_tokens": 4, "num_beams": 2, "do_sample": True},
     "processors": EXACT | {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2},
     "guidance": EXACT | {"guidance_scale": 1.5},
 }  # fmt: skip
