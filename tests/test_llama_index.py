@@ -15,6 +15,7 @@ from llama_index.core.response_synthesizers import get_response_synthesizer
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
 from llama_index.core.types import BaseOutputParser
+from spy import SpyModel
 
 from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import (
@@ -34,19 +35,6 @@ from pasta_chains.spans import Span, SpanStr, emphasize
 
 QUESTION = "Who is the mayor of Tarn?"
 TEXTS = ["The mayor of Tarn is Ada Lowe.", "The mayor of Tarn is Bo Marsh."]
-
-
-class SpyModel(SteeredModel):
-    """Remembers the texts that it was given."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.seen: list[SpanStr] = []
-
-    def _tokenize(self, *arguments: Any) -> Any:
-        tokenized = super()._tokenize(*arguments)
-        self.seen.append(tokenized.text)
-        return tokenized
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from llama_index.core.response_synthesizers.context_only import ContextOnly
 from llama_index.core.response_synthesizers.no_text import NoText
 from llama_index.core.schema import NodeWithScore, TextNode
 from pydantic import BaseModel, Field
+from spy import SpyModel
 
-from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import (
     EmphasisDroppedWarning,
     EmphasisError,
@@ -24,26 +24,12 @@ from pasta_chains.errors import (
 )
 from pasta_chains.llama_index import EmphasisPromptTemplate, EmphasisSynthesizer, PastaLLM
 from pasta_chains.profile import HeadProfile
-from pasta_chains.spans import SpanStr
 
 QUESTION = "Who is the mayor of Tarn?"
 TEXTS = ["The mayor of Tarn is Ada Lowe. It rains.", "The mayor of Tarn is Bo Marsh. The bridge."]
 FACTS = ["The mayor of Tarn is Ada Lowe.", "The mayor of Tarn is Bo Marsh."]
 MODES = [mode.value for mode in ResponseMode]
 ANSWERING = [mode for mode in MODES if mode not in ("no_text", "context_only", "generation")]
-
-
-class SpyModel(SteeredModel):
-    """Remembers the texts that it was given."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.seen: list[SpanStr] = []
-
-    def _tokenize(self, *arguments: Any) -> Any:
-        tokenized = super()._tokenize(*arguments)
-        self.seen.append(tokenized.text)
-        return tokenized
 
 
 class Mayor(BaseModel):
@@ -108,9 +94,12 @@ def test_without_emphasis_all_is_as_in_core(
     arguments: dict[str, Any] = {"streaming": "streaming" in way}
     if way == "structured":
         arguments["output_cls"] = Mayor
-    if arguments["streaming"] and "accumulate" in mode:
-        pytest.skip("LlamaIndex cannot stream in this mode")
     ours = EmphasisSynthesizer(llm, "none", response_mode=mode, **arguments)
+    if arguments["streaming"] and "accumulate" in mode:
+        for synthesizer in (ours, core(mode, llm, **arguments)):
+            with pytest.raises(ValueError, match="Unable to stream"):
+                asked(synthesizer, way, nodes(repeat))
+        return
     found = asked(ours, way, nodes(repeat))
     expected = asked(core(mode, llm, **arguments), way, nodes(repeat))
     if mode == "simple_summarize":
@@ -130,7 +119,7 @@ def test_each_prompt_has_the_emphasis_of_its_nodes(mode: str, way: str, llm: Pas
     if way == "structured":
         arguments["output_cls"] = Mayor
     if arguments["streaming"] and "accumulate" in mode:
-        pytest.skip("LlamaIndex cannot stream in this mode")
+        return  # LlamaIndex refuses to stream in this mode, as the test above sees
     synthesizer = EmphasisSynthesizer(llm, "facts", response_mode=mode, **arguments)
     asked(synthesizer, way, nodes())
     seen = llm._model.seen  # type: ignore[attr-defined]  # a SpyModel

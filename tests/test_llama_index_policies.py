@@ -14,8 +14,8 @@ from llama_index.core.postprocessor import MetadataReplacementPostProcessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+from spy import SpyModel
 
-from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import EmphasisError, NothingEmphasizedWarning
 from pasta_chains.llama_index import (
     EmphasisSynthesizer,
@@ -25,7 +25,7 @@ from pasta_chains.llama_index import (
     facts,
 )
 from pasta_chains.profile import HeadProfile
-from pasta_chains.spans import Span, SpanStr
+from pasta_chains.spans import Span
 
 QUESTION = "Who is the mayor of Tarn?"
 TEXTS = [
@@ -33,19 +33,6 @@ TEXTS = [
     "The bridge is old. Nobody knows why. The mayor of Tarn is Bo Marsh.",
 ]
 FACTS = ["The mayor of Tarn is Ada Lowe.", "The mayor of Tarn is Bo Marsh."]
-
-
-class SpyModel(SteeredModel):
-    """Remembers the texts that it was given."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.seen: list[SpanStr] = []
-
-    def _tokenize(self, *arguments: Any) -> Any:
-        tokenized = super()._tokenize(*arguments)
-        self.seen.append(tokenized.text)
-        return tokenized
 
 
 class Words(BaseEmbedding):
