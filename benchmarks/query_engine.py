@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -22,7 +21,7 @@ import typer
 from llama_index.core import VectorStoreIndex
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import TextNode
-from machine import processor
+from machine import processor, versions
 from minilm import LlamaIndexMiniLM, encode
 
 from pasta_chains import SteeredModel
@@ -45,6 +44,7 @@ from pasta_chains.selection import (
     sentence_spans,
 )
 
+PACKAGES = ("pasta-chains", "llama-index-core", "sentence-transformers", "torch", "transformers")
 MODES = (
     "compact",
     "refine",
@@ -138,12 +138,6 @@ def found_by(scorer: Scorer, cases: list[Case]) -> float:
     return right / len(cases)
 
 
-def versions() -> str:
-    """Of what took part."""
-    names = ("pasta-chains", "llama-index-core", "sentence-transformers", "torch", "transformers")
-    return ", ".join(f"{name} {version(name)}" for name in names)
-
-
 def main(
     questions: Annotated[int, typer.Option(help="How many.")] = 200,
     retrieved: Annotated[int, typer.Option(help="Nodes for each.")] = 4,
@@ -191,7 +185,7 @@ without disagreement:
 
 A fifth of statements and questions is phrased in ways that the model has never seen.
 
-`{command}` wrote this in {time.perf_counter() - began:.0f} s: {versions()}; {processor()}.
+`{command}` wrote this in {time.perf_counter() - began:.0f} s: {versions(*PACKAGES)}; {processor()}.
 """
     typer.echo(text)
     if report:

@@ -11,7 +11,6 @@ import shlex
 import sys
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from random import Random
 from typing import Annotated
@@ -21,7 +20,7 @@ from langchain_core.documents import Document
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.runnables import Runnable, RunnableParallel, RunnablePassthrough
 from langchain_core.vectorstores import InMemoryVectorStore
-from machine import processor
+from machine import processor, versions
 from minilm import LangChainMiniLM
 
 from pasta_chains import SteeredModel
@@ -30,6 +29,7 @@ from pasta_chains.demo.questions import DISAGREEING, Case, draw_cases, outcome, 
 from pasta_chains.langchain import EmphasisPromptTemplate, PastaLLM, emphasize_documents
 from pasta_chains.selection import sentence_spans
 
+PACKAGES = ("pasta-chains", "langchain-core", "sentence-transformers", "torch", "transformers")
 REGISTRY, RUMOR = "registry", "rumor"
 
 
@@ -105,12 +105,6 @@ def both_found(case: Case, documents: list[Document]) -> bool:
     )
 
 
-def versions() -> str:
-    """Of what took part."""
-    names = ("pasta-chains", "langchain-core", "sentence-transformers", "torch", "transformers")
-    return ", ".join(f"{name} {version(name)}" for name in names)
-
-
 def main(
     questions: Annotated[int, typer.Option(help="How many.")] = 500,
     retrieved: Annotated[int, typer.Option(help="Documents for each.")] = 4,
@@ -149,7 +143,7 @@ The last column tells how often the values of both sources were in what was retr
 there cannot be the answer. A fifth of statements and questions is phrased in ways that the model
 has never seen.
 
-`{command}` wrote this in {time.perf_counter() - began:.0f} s: {versions()}; {processor()}.
+`{command}` wrote this in {time.perf_counter() - began:.0f} s: {versions(*PACKAGES)}; {processor()}.
 """
     typer.echo(text)
     if report:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import tiny
+from scripted import Scripted
 
 from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import PromptError
@@ -158,6 +159,21 @@ def test_long_items_and_patterns_are_closed_too(schema: dict[str, Any], tokens: 
     )
     for answer in found:
         assert json.loads(answer.text).keys() == set(schema["required"])
+
+
+def test_what_was_closed_early_is_told_even_if_tokens_are_left() -> None:
+    tokenizer = tiny.tokenizer()
+    steered = SteeredModel(tiny.llama(context=1000), tokenizer, None)
+    wanted = Scripted(tokenizer, '{"people": [{"field_0": "Ada"')  # an item takes 200 tokens
+    (answer,) = steered.run(
+        TEXT,
+        structure=Structure.json(PEOPLE),
+        logits_processor=[wanted],
+        max_new_tokens=60,
+    )
+    assert json.loads(answer.text) == {"people": []}
+    assert answer.new_tokens < 60
+    assert answer.finish_reason == "length"
 
 
 def test_an_answer_that_ends_in_time_is_not_closed_early(steered: SteeredModel) -> None:
