@@ -36,7 +36,7 @@ LAYERS = [
     ],
     ["masking", "inputs", "tool_formats"],
     ["steerable", "generation", "loading", "inspection", "scoring", "tool_calls"],
-    ["requests", "heads"],
+    ["requests", "heads", "tool_use"],
     ["engine"],
     [""],  # the package itself, for those who use it from outside
     ["profiling", "evaluation", "langchain", "llama_index", "vllm"],

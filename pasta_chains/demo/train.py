@@ -25,9 +25,12 @@ from transformers import (
 )
 
 from .batches import IGNORED, Batch, training_batches
+from .grow import grow
 from .tokenizer import train_tokenizer
 
 CONTEXT = 768
+NEW_LAYER = 3
+"""Which layer a smaller model does not have."""
 
 _ROWS = 256
 
@@ -39,11 +42,12 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=5,
+        hidden_size=320,
+        intermediate_size=896,
+        num_hidden_layers=6,
         num_attention_heads=8,
         num_key_value_heads=4,
+        head_dim=64,
         max_position_embeddings=CONTEXT,
         rope_parameters={"rope_type": "default", "rope_theta": 1e6},
         tie_word_embeddings=True,
@@ -186,15 +190,13 @@ def train(
     rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 2e-3,
     seed: Annotated[int, typer.Option(help="Of world, weights and order.")] = 0,
     start: Annotated[int, typer.Option(help="Go on from the model in --out, at this step.")] = 0,
+    smaller: Annotated[
+        Path | None, typer.Option(help="Grow the model in this folder, and go on from there.")
+    ] = None,
 ) -> None:
     """Train the tokenizer and the model, and save both."""
     torch.manual_seed(seed)
-    if start:
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(out)
-        model = LlamaForCausalLM.from_pretrained(out)
-    else:
-        tokenizer = train_tokenizer(context=CONTEXT, seed=seed)
-        model = build_model(tokenizer)
+    tokenizer, model = _begin(out, start, smaller, seed)
     model.train()
     decoder = _compiled(model)
     stream = _Stream(tokenizer=tokenizer, steps=steps, tokens=tokens, seed=seed + 1, start=start)
@@ -224,6 +226,23 @@ def train(
         if (step + 1) % 1000 == 0:
             save(model, tokenizer, out)
     save(model, tokenizer, out)
+
+
+def _begin(
+    out: Path, start: int, smaller: Path | None, seed: int
+) -> tuple[PreTrainedTokenizerFast, LlamaForCausalLM]:
+    if smaller is not None:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(smaller)
+        model = build_model(tokenizer)
+        grow(LlamaForCausalLM.from_pretrained(smaller), model, new_layer=NEW_LAYER)
+        return tokenizer, model
+    if start:
+        return (
+            PreTrainedTokenizerFast.from_pretrained(out),
+            LlamaForCausalLM.from_pretrained(out),
+        )
+    tokenizer = train_tokenizer(context=CONTEXT, seed=seed)
+    return tokenizer, build_model(tokenizer)
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:

@@ -13,10 +13,10 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from ..chat import Message
 from ..generation import Generation
 from ..logprobs import TokenLogprob
-from ..prompts import prompt_text
 from ..tool_calls import InvalidToolCall, Piece, ToolCall, ToolReader, read_answer
+from ..tool_use import ToolUse
 from .options import Call
-from .tools import ToolUse, chunks, message
+from .tools import chunks, message
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ class Question:
         """What tells text from calls of tools in one answer; None if there are no tools."""
         if self.tools is None:
             return None
-        model, given = self.call.model, self.tools.arguments["chat_template_kwargs"]
-        read = prompt_text(self.prompt, model.tokenizer, given)
-        return ToolReader(self.tools.format, self.tools.tools, read.text)
+        return self.tools.reader(self.prompt, self.call.model.tokenizer)
 
     def result(self, answers: Sequence[Generation]) -> ChatResult:
         """The answers as messages."""

@@ -19,13 +19,14 @@ from pydantic import PrivateAttr
 
 from ..errors import PromptError
 from ..spans import SpanStr
+from ..tool_use import without_tools
 from .answers import Question, StreamedAnswer
 from .batch import Batch, Seat
 from .content import chat_messages, emphasized_content
 from .options import PastaFields
 from .prompts import EmphasisPromptValue
 from .structured import asked_structure, structured_output
-from .tools import ToolUse, binding, schemas_of, without_tools
+from .tools import binding, schemas_of, tool_use
 
 
 class ChatPasta(PastaFields, BaseChatModel):
@@ -140,7 +141,7 @@ class ChatPasta(PastaFields, BaseChatModel):
         given = asked_structure(dict(given))
         if "top_logprobs" in given:  # which hosted models take beside logprobs
             given["logprobs"] = given.pop("top_logprobs") or given.get("logprobs", False)
-        tools = ToolUse.of(self.model, {**self.generation_arguments, **given})
+        tools = tool_use(self.model, {**self.generation_arguments, **given})
         more = tools.arguments if tools else {}
         call = self._call(stop, {**without_tools(given), **more})
         return Question(call, chat_messages(messages), tools)
@@ -187,7 +188,7 @@ class ChatPasta(PastaFields, BaseChatModel):
             MissingExtraError: A call is asked for, and the extra "structured" is not installed.
         """
         asked = binding(tools, tool_choice, strict=strict, parallel_tool_calls=parallel_tool_calls)
-        ToolUse.of(self.model, asked)  # what is wrong shows here, before the first answer
+        tool_use(self.model, asked)  # what is wrong shows here, before the first answer
         return self.bind(**asked, **kwargs)
 
     def with_structured_output(

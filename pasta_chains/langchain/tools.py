@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
@@ -14,12 +13,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from ..engine import SteeredModel
 from ..errors import PromptError
 from ..tool_calls import InvalidToolCall, OtherText, Piece, ToolCall, new_call_id
-from ..tool_formats import ToolFormat, tool_format
-
-Schema = Mapping[str, Any]
-
-_ARGUMENTS = ("tools", "tool_choice", "parallel_tool_calls")
-_ANY = ("any", "required", True)
+from ..tool_use import ToolUse, forced_tools
 
 
 def binding(
@@ -41,7 +35,7 @@ def binding(
         PromptError: There is no such tool, or the arguments contradict each other.
     """
     schemas = schemas_of(tools)
-    forced = _forced(schemas, tool_choice)
+    forced = forced_tools(schemas, tool_choice)
     if not forced and strict:
         raise PromptError(
             "strict makes sure of calls that are sure to come: set tool_choice to 'any' or to the "
@@ -71,85 +65,13 @@ def schemas_of(tools: Sequence[Any] | None) -> list[dict[str, Any]]:
     return schemas
 
 
-def _name_of(choice: Any) -> Any:
-    """A tool's name, or a word, in any of the ways in which models are told to call a tool."""
-    if not isinstance(choice, Mapping):
-        return choice
-    function = choice.get("function")
-    inside = function if isinstance(function, Mapping) else choice
-    return inside.get("name", choice.get("type"))
+def tool_use(model: SteeredModel, given: Mapping[str, Any]) -> ToolUse | None:
+    """The tools among the arguments of a call; None if it shows the model none.
 
-
-def _forced(schemas: Sequence[Schema], choice: Any) -> Sequence[Schema]:
-    """The tools of which one must be called; none if the model may choose."""
-    choice = _name_of(choice)
-    if choice in (None, "auto", "none", False):
-        return []
-    if not schemas:
-        raise PromptError(f"tool_choice is {choice!r}, but there is no tool.")
-    if choice in _ANY:
-        return schemas
-    found = [schema for schema in schemas if schema["function"]["name"] == choice]
-    if not found:
-        names = ", ".join(repr(schema["function"]["name"]) for schema in schemas)
-        raise PromptError(
-            f"tool_choice is {choice!r}, and there is no such tool. It is 'auto', 'any', 'none' or "
-            f"one of {names}."
-        )
-    return found
-
-
-@dataclass(frozen=True)
-class ToolUse:
-    """The tools of one call to a model.
-
-    Attributes:
-        tools: Their schemas.
-        format: How the model calls them.
-        arguments: Those of `SteeredModel.run` that make it do so.
+    Raises:
+        PromptError: As `ToolUse.of` says.
     """
-
-    tools: Sequence[Schema]
-    format: ToolFormat
-    arguments: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, model: SteeredModel, given: Mapping[str, Any]) -> Self | None:
-        """The tools among the arguments of a call; None if it shows the model none.
-
-        Raises:
-            PromptError: There is no such tool, the model cannot call tools, or an answer would have
-                two forms.
-        """
-        tools = schemas_of(given.get("tools"))
-        choice = _name_of(given.get("tool_choice"))
-        forced = _forced(tools, choice)
-        if not forced and given.get("parallel_tool_calls") is not None:
-            raise PromptError(
-                "parallel_tool_calls is for answers that must call a tool: set tool_choice to "
-                "'any' or to the name of a tool, too. Other answers call as many as the model "
-                "likes."
-            )
-        if not tools or choice == "none":
-            return None
-        used = tool_format(model.tokenizer)
-        shown = {**(given.get("chat_template_kwargs") or {}), "tools": tools}
-        kept = used.special_tokens(model.tokenizer)
-        arguments: dict[str, Any] = {"chat_template_kwargs": shown, "special_tokens": kept}
-        if forced:
-            if given.get("structure") is not None:
-                raise PromptError(
-                    "An answer cannot both call a tool and have a structure. Leave tool_choice or "
-                    "structure out."
-                )
-            several = bool(given.get("parallel_tool_calls"))
-            arguments["structure"] = used.structure(forced, model.tokenizer, several=several)
-        return cls(tools, used, arguments)
-
-
-def without_tools(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call that are not about tools."""
-    return {name: value for name, value in given.items() if name not in _ARGUMENTS}
+    return ToolUse.of(model.tokenizer, schemas_of(given.get("tools")), given)
 
 
 def message(pieces: Iterable[Piece], **told: Any) -> AIMessage:
