@@ -97,7 +97,7 @@ class EmphasizeExtension(Extension):
         tag = next(parser.stream)
         arguments = list(_parse_arguments(parser, tag.value))
         body = parser.parse_statements((f"name:end{tag.value}",), drop_needle=True)
-        for loop_exit in _loop_exits(body):
+        for loop_exit in loop_exits(body):
             parser.fail(
                 f"A loop cannot be left inside {tag.value}: its text would be lost. "
                 f"Close the {tag.value} block first.",
@@ -221,13 +221,18 @@ def _explained(path: str | Path) -> Iterator[None]:
         ) from error
 
 
-def template_variables(source: str) -> list[str]:
+def template_variables(source: str, environment: jinja2.Environment | None = None) -> list[str]:
     """Returns the names of the variables that a template needs, sorted.
+
+    Args:
+        source: The template's.
+        environment: Where it is rendered; by default an `Environment`.
 
     Raises:
         jinja2.TemplateSyntaxError: The source is no valid template.
     """
-    return sorted(meta.find_undeclared_variables(_default_environment().parse(source)))
+    parsed = (environment or _default_environment()).parse(source)
+    return sorted(meta.find_undeclared_variables(parsed))
 
 
 def shipped_templates() -> Path:
@@ -310,10 +315,10 @@ def _parse_arguments(parser: Parser, tag: str) -> Iterator[nodes.Keyword]:
         stream.skip_if("comma")
 
 
-def _loop_exits(body: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
+def loop_exits(body: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
     """Finds each `{% break %}` or `{% continue %}` whose loop lies around the body."""
     for node in body:
         if isinstance(node, nodes.Break | nodes.Continue):
             yield node
         inner = node.else_ if isinstance(node, nodes.For) else node.iter_child_nodes()
-        yield from _loop_exits(inner)
+        yield from loop_exits(inner)

@@ -112,18 +112,24 @@ def tool_format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat:
     Raises:
         PromptError: Its chat template shows no format that is known.
     """
-    source = _source(tokenizer)
-    found = next((known for marks, known in _FORMATS if _has(source, marks)), None)
-    own = getattr(tokenizer, "response_template", None)
-    if own is not None:
-        known = found or ToolFormat("the tokenizer's own", own)
-        return replace(known, template=own, reads_prompt=True, must_end=False)
+    found = find_tool_format(tokenizer)
     if found is None:
         raise PromptError(
             "The model's chat template calls tools in no way that is known: that of Hermes and "
             "Qwen, of Llama 3 or of Mistral. Use another model, or set "
             "tokenizer.response_template as transformers describes it."
         )
+    return found
+
+
+def find_tool_format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat | None:
+    """As `tool_format`; None for a model that calls no tools in any way that is known."""
+    source = _source(tokenizer)
+    found = next((known for marks, known in _FORMATS if _has(source, marks)), None)
+    own = getattr(tokenizer, "response_template", None)
+    if own is not None:
+        known = found or ToolFormat("the tokenizer's own", own)
+        return replace(known, template=own, reads_prompt=True, must_end=False)
     if found is _MISTRAL and "[TOOL_CALLS] [" not in source:
         return replace(found, opening="[TOOL_CALLS][")
     return found

@@ -23,7 +23,7 @@ LAYERS = [
     ["_chat_environment"],
     ["chat", "profile", "selection", "variables"],
     ["control", "overflow", "arithmetic"],
-    ["untrusted", "context"],
+    ["untrusted", "context", "chat_blocks"],
     [
         "prompts",
         "attention",

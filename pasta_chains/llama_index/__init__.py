@@ -16,9 +16,10 @@ except ImportError as error:
     raise MissingExtraError("llama-index-core", "llama-index") from error
 
 from .llm import PastaLLM
+from .messages import EmphasisTextBlock, emphasized_message
 from .policies import above_score, facts
 from .postprocessor import FactEmphasis
-from .prompts import EmphasisPromptTemplate, EmphasisTextBlock
+from .prompts import EmphasisPromptTemplate
 from .synthesizer import EmphasisSynthesizer
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "FactEmphasis",
     "PastaLLM",
     "above_score",
+    "emphasized_message",
     "facts",
 ]

@@ -17,7 +17,8 @@ from llama_index.core.prompts.base import (
 from pasta_chains.spans import SpanStr
 from pasta_chains.substitute import sub
 
-from .prompts import EmphasisPromptTemplate, EmphasisTextBlock, with_instructions
+from .messages import block_text, text_block, with_blocks, with_emphasis
+from .prompts import EmphasisPromptTemplate, with_instructions
 
 _VARIABLE = re.compile(r"\{([^{}]+)\}")  # as LlamaIndex's SafeFormatter finds them
 
@@ -70,7 +71,7 @@ class _KeepingPrompt(PromptTemplate):
 
     def format_messages(self, llm: Any = None, **kwargs: Any) -> list[ChatMessage]:
         text = self.format(**kwargs)
-        return [ChatMessage(role="user", blocks=[_block(text)])]
+        return [ChatMessage(role="user", blocks=[text_block(text)])]
 
 
 class _KeepingChat(ChatPromptTemplate):
@@ -79,8 +80,8 @@ class _KeepingChat(ChatPromptTemplate):
     def format_messages(self, llm: Any = None, **kwargs: Any) -> list[ChatMessage]:
         values = self._map_all_vars({**self.kwargs, **kwargs})
         messages = [
-            message.model_copy(update={"blocks": _filled_blocks(message.blocks, values)})
-            for message in self.message_templates
+            with_blocks(message, _filled_blocks(message.blocks, values))
+            for message in map(with_emphasis, self.message_templates)
         ]
         if self.output_parser is not None:
             messages = self.output_parser.format_messages(messages)
@@ -89,14 +90,9 @@ class _KeepingChat(ChatPromptTemplate):
 
 def _filled_blocks(blocks: Sequence[Any], values: dict[str, Any]) -> list[Any]:
     return [
-        _block(_filled(block.text, values)) if isinstance(block, TextBlock) else block
+        text_block(_filled(block_text(block), values)) if isinstance(block, TextBlock) else block
         for block in blocks
     ]
-
-
-def _block(text: str) -> TextBlock:
-    marked = SpanStr(text)
-    return EmphasisTextBlock.from_text(marked) if marked.spans else TextBlock(text=marked.text)
 
 
 def _filled(template: str, values: dict[str, Any]) -> SpanStr:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import aclosing, closing
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -16,25 +15,29 @@ from llama_index.core.base.llms.types import (
     CompletionResponseAsyncGen,
     CompletionResponseGen,
     LLMMetadata,
-    MessageRole,
-    TextBlock,
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
-from llama_index.core.llms.custom import CustomLLM
+from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts.base import BasePromptTemplate
+from llama_index.core.tools import BaseTool
 from pydantic import Field, PrivateAttr
 
 from pasta_chains.engine import SteeredModel
-from pasta_chains.errors import EmphasisError, PromptError
+from pasta_chains.errors import EmphasisError
 from pasta_chains.generation import Generation
 from pasta_chains.prompts import Prompt
 from pasta_chains.spans import SpanStr, carries_emphasis, span_count
-from pasta_chains.structured import Structure, closed
+from pasta_chains.streaming import TextStream, in_background
+from pasta_chains.tool_formats import find_tool_format
 
-from .prompts import EmphasisTextBlock, with_instructions
+from .answers import GrowingAnswer, GrowingCompletion, Question, usage
+from .events import tell_emphasis
+from .prompts import with_instructions
+from .structured import StructuredPredictions
+from .tools import asked_messages, selections, tool_arguments, with_one_call
 
 
-class PastaLLM(CustomLLM):
+class PastaLLM(StructuredPredictions):
     """A local model that reads emphasis.
 
     Args:
@@ -80,6 +83,8 @@ class PastaLLM(CustomLLM):
         return LLMMetadata(
             model_name=self._model.name or "unknown",
             is_chat_model=self.use_chat_template,
+            is_function_calling_model=self.use_chat_template
+            and find_tool_format(self._model.tokenizer) is not None,
             **{name: value for name, value in known.items() if value is not None},
         )
 
@@ -90,120 +95,101 @@ class PastaLLM(CustomLLM):
         ]
         return ids
 
-    def structured_predict(
-        self,
-        output_cls: Any,
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Any:
-        """Answer a prompt with an object of a class; the model can write nothing else.
-
-        Args:
-            output_cls: A pydantic class.
-            prompt: The template.
-            llm_kwargs: Arguments of the call.
-            **prompt_args: What the template is filled with.
+    def get_tool_calls_from_response(
+        self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
+    ) -> list[ToolSelection]:
+        """The calls of tools in a response.
 
         Raises:
-            pydantic.ValidationError: The object is not whole when its tokens run out, or the class
-                refuses it.
-            MissingExtraError: The extra "structured" is not installed.
+            PromptError: There is none, unless that is no error.
         """
-        written = {**(llm_kwargs or {}), "structure": _structure(output_cls)}
-        if self.metadata.is_chat_model:
-            answer = self.chat(self._get_messages(prompt, **prompt_args), **written)
-            text = answer.message.content or ""
-        else:
-            completed = self.complete(
-                self._get_prompt(prompt, **prompt_args), formatted=True, **written
-            )
-            text = completed.text
-        return output_cls.model_validate_json(text)
+        return selections(response.message, required=error_on_no_tool_call)
 
-    async def astructured_predict(
+    def _prepare_chat_with_tools(
         self,
-        output_cls: Any,
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Any:
-        """`structured_predict` in a thread."""
-        return await asyncio.to_thread(
-            self.structured_predict, output_cls, prompt, llm_kwargs, **prompt_args
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        tool_choice: Any = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        shown = tool_arguments(
+            tools,
+            self._model.tokenizer,
+            tool_choice=tool_choice or ("any" if tool_required else None),
+            parallel=allow_parallel_tool_calls,
         )
+        return {"messages": asked_messages(user_msg, chat_history), **shown, **kwargs}
+
+    def _validate_chat_with_tools_response(
+        self,
+        response: ChatResponse,
+        tools: Sequence[BaseTool],
+        allow_parallel_tool_calls: bool = False,
+        **kwargs: Any,
+    ) -> ChatResponse:
+        if allow_parallel_tool_calls:
+            return response
+        return response.model_copy(update={"message": with_one_call(response.message)})
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Continue a prompt."""
-        return _completion(self._run(self._as_prompt(prompt), kwargs))
+        return _completion(self._run(self._as_prompt(prompt), self._options(kwargs)))
 
     @llm_completion_callback()
     def stream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
         """Continue a prompt, piece by piece."""
-        pieces = self._model.stream(self._as_prompt(prompt), **self._options(kwargs))
-        return (CompletionResponse(text=text, delta=delta) for text, delta in _growing(pieces))
+        asked = self._as_prompt(prompt)
+        return _responses(self._stream(asked, self._options(kwargs)), GrowingCompletion())
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer chat messages, through the model's own chat template."""
-        answer = self._run([_message(message) for message in messages], kwargs)
-        return ChatResponse(message=_assistant(answer.text), additional_kwargs=_usage(answer))
+        question = self._question(messages, kwargs)
+        return question.response(self._run(question.prompt, question.options))
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
         """Answer chat messages, piece by piece."""
-        prompt = [_message(message) for message in messages]
-        pieces = self._model.stream(prompt, **self._options(kwargs))
-        return (
-            ChatResponse(message=_assistant(text), delta=delta) for text, delta in _growing(pieces)
-        )
+        question = self._question(messages, kwargs)
+        stream = self._stream(question.prompt, question.options)
+        return _responses(stream, GrowingAnswer(question))
 
     @llm_completion_callback()
     async def acomplete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """Continue a prompt. Cancelling it stops the model."""
-        answers = await self._model.arun([self._as_prompt(prompt)], **self._options(kwargs))
-        return _completion(answers[0])
+        return _completion(await self._arun(self._as_prompt(prompt), self._options(kwargs)))
 
     @llm_completion_callback()
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
         """Continue a prompt, piece by piece. Closing it stops the model."""
-        pieces = self._model.astream(self._as_prompt(prompt), **self._options(kwargs))
-
-        async def responses() -> CompletionResponseAsyncGen:
-            async for text, delta in _growing_async(pieces):
-                yield CompletionResponse(text=text, delta=delta)
-
-        return responses()
+        stream = self._stream(self._as_prompt(prompt), self._options(kwargs))
+        return _responses_async(stream, GrowingCompletion())
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer chat messages. Cancelling it stops the model."""
-        prompt = [_message(message) for message in messages]
-        answers = await self._model.arun([prompt], **self._options(kwargs))
-        return ChatResponse(
-            message=_assistant(answers[0].text), additional_kwargs=_usage(answers[0])
-        )
+        question = self._question(messages, kwargs)
+        return question.response(await self._arun(question.prompt, question.options))
 
     @llm_chat_callback()
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
         """Answer chat messages, piece by piece. Closing it stops the model."""
-        prompt = [_message(message) for message in messages]
-        pieces = self._model.astream(prompt, **self._options(kwargs))
-
-        async def responses() -> ChatResponseAsyncGen:
-            async for text, delta in _growing_async(pieces):
-                yield ChatResponse(message=_assistant(text), delta=delta)
-
-        return responses()
+        question = self._question(messages, kwargs)
+        stream = self._stream(question.prompt, question.options)
+        return _responses_async(stream, GrowingAnswer(question))
 
     def _get_prompt(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
         text = prompt.format(
@@ -228,8 +214,20 @@ class PastaLLM(CustomLLM):
     def _as_prompt(self, prompt: str) -> Prompt:
         return [{"role": "user", "content": prompt}] if self.use_chat_template else prompt
 
-    def _run(self, prompt: Prompt, kwargs: dict[str, Any]) -> Generation:
-        return self._model.run([prompt], **self._options(kwargs))[0]
+    def _question(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Question:
+        return Question.of(messages, self._options(kwargs), self._model.tokenizer)
+
+    def _run(self, prompt: Prompt, options: Mapping[str, Any]) -> Generation:
+        tell_emphasis(prompt)
+        return self._model.run([prompt], **options)[0]
+
+    async def _arun(self, prompt: Prompt, options: Mapping[str, Any]) -> Generation:
+        tell_emphasis(prompt)
+        return (await self._model.arun([prompt], **options))[0]
+
+    def _stream(self, prompt: Prompt, options: Mapping[str, Any]) -> TextStream:
+        tell_emphasis(prompt)
+        return self._model.stream(prompt, **options)
 
     def _options(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -240,52 +238,21 @@ class PastaLLM(CustomLLM):
         }
 
 
-def _structure(output_cls: Any) -> Structure:
-    return Structure.json(closed(output_cls.model_json_schema()))
-
-
-def _message(message: ChatMessage) -> dict[str, Any]:
-    blocks = message.blocks
-    if not all(isinstance(block, TextBlock) for block in blocks):
-        raise PromptError("Messages to this model hold text only, no images or other blocks.")
-    texts = [
-        block.to_text() if isinstance(block, EmphasisTextBlock) else block.text
-        for block in blocks
-        if isinstance(block, TextBlock)
-    ]
-    return {"role": message.role.value, "content": SpanStr("\n").join(texts)}
-
-
-def _assistant(text: str) -> ChatMessage:
-    return ChatMessage(role=MessageRole.ASSISTANT, content=text)
-
-
 def _completion(answer: Generation) -> CompletionResponse:
-    return CompletionResponse(text=answer.text, additional_kwargs=_usage(answer))
+    return CompletionResponse(text=answer.text, additional_kwargs=usage(answer))
 
 
-def _usage(answer: Generation) -> dict[str, Any]:
-    return {
-        "prompt_tokens": answer.prompt_tokens,
-        "completion_tokens": answer.new_tokens,
-        "finish_reason": answer.finish_reason,
-    }
+def _responses(stream: TextStream, growing: Any) -> Generator[Any, None, None]:
+    with closing(stream):
+        for piece in stream:
+            yield from growing.feed(piece)
+        yield from growing.finish(stream.generation)
 
 
-def _growing(pieces: Generator[str, None, None]) -> Generator[tuple[str, str], None, None]:
-    """Each piece with all the text up to it."""
-    text = ""
-    for piece in pieces:
-        text += piece
-        yield text, piece
-
-
-async def _growing_async(
-    pieces: AsyncGenerator[str, None],
-) -> AsyncGenerator[tuple[str, str], None]:
-    """Each piece with all the text up to it; closing it closes the pieces, too."""
-    text = ""
-    async with aclosing(pieces):
+async def _responses_async(stream: TextStream, growing: Any) -> AsyncGenerator[Any, None]:
+    async with aclosing(in_background(stream)) as pieces:
         async for piece in pieces:
-            text += piece
-            yield text, piece
+            for response in growing.feed(piece):
+                yield response
+        for response in growing.finish(stream.generation):
+            yield response

@@ -9,47 +9,24 @@ from typing import Any
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
-from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.prompts.base import BasePromptTemplate
 from llama_index.core.types import BaseOutputParser
 from markupsafe import soft_str
-from pydantic import Field
 
-from pasta_chains.errors import EmphasisError
+from pasta_chains.chat_blocks import chat_block_environment, has_chat_blocks, render_messages
+from pasta_chains.errors import EmphasisError, PromptError
 from pasta_chains.spans import SpanStr, span_count
-from pasta_chains.template import Environment, template_source, template_variables
+from pasta_chains.template import template_source, template_variables
 
-
-class EmphasisTextBlock(TextBlock):
-    """The whole text of a chat message, with its emphasis.
-
-    Attributes:
-        spans: Emphasized ranges, each `{"start", "end", "alpha", "name", "deemphasized"}`.
-    """
-
-    spans: list[dict[str, Any]] = Field(default_factory=list)
-
-    @classmethod
-    def from_text(cls, text: SpanStr) -> EmphasisTextBlock:
-        """Wrap a text with its emphasis."""
-        return cls(**text.to_dict())
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # LlamaIndex's output parsers write a message's new text over the old one.
-        if name == "text" and self.spans and not value.startswith(self.text):
-            raise EmphasisError(
-                "The text of an EmphasisTextBlock can only be added to, because its emphasis lies "
-                "at fixed characters. Make a new block with EmphasisTextBlock.from_text(…)."
-            )
-        super().__setattr__(name, value)
-
-    def to_text(self) -> SpanStr:
-        """The text with its emphasis."""
-        return SpanStr.from_dict({"text": self.text, "spans": self.spans})
+from .messages import text_block
 
 
 class EmphasisPromptTemplate(BasePromptTemplate):
     """A prompt template in Jinja, in which `<% emphasize %>` marks what the model must read.
+
+    `{% chat role="system" %}…{% endchat %}` makes a message of its own, as in LlamaIndex's
+    `RichPromptTemplate`; a template without such blocks is one message of the user's.
 
     Args:
         template: The Jinja source.
@@ -68,7 +45,10 @@ class EmphasisPromptTemplate(BasePromptTemplate):
             if name in kwargs
         }
         kwargs |= kwargs.pop("kwargs", {})
-        fields |= {"template": template, "template_vars": template_variables(template)}
+        fields |= {
+            "template": template,
+            "template_vars": template_variables(template, chat_block_environment()),
+        }
         super().__init__(kwargs=kwargs, **{"metadata": {}, "output_parser": None, **fields})
 
     @classmethod
@@ -89,26 +69,53 @@ class EmphasisPromptTemplate(BasePromptTemplate):
     def format(self, llm: Any = None, **kwargs: Any) -> SpanStr:
         """Render the prompt with its emphasis.
 
+        Messages become lines such as `user: …`, as LlamaIndex writes them for models without chat.
+
         Raises:
             EmphasisError: The output parser drops emphasis, or text to emphasize is empty.
+            PromptError: There is text outside of chat blocks.
         """
+        messages = self._messages(kwargs)
+        if not self._is_chat:
+            return SpanStr(messages[0]["content"])
+        lines = [f"{message['role']}: " + message["content"] for message in messages]
+        return SpanStr("\n").join([*lines, "assistant: "])
+
+    def format_messages(self, llm: Any = None, **kwargs: Any) -> list[ChatMessage]:
+        """Render the prompt as chat messages.
+
+        Raises:
+            EmphasisError, PromptError: As `format` does.
+        """
+        return [
+            ChatMessage(role=message["role"], blocks=[text_block(message["content"])])
+            for message in self._messages(kwargs)
+        ]
+
+    def _messages(self, kwargs: dict[str, Any]) -> list[dict[str, Any]]:
         for ignored in ("messages_to_prompt", "completion_to_prompt"):
             kwargs.pop(ignored, None)  # the model's own chat template does their work
         variables = self._map_all_vars({**self.kwargs, **kwargs})
-        environment = Environment()
+        environment = chat_block_environment()
         if variables and all(value == "" for value in variables.values()):
             # PromptHelper measures a template by rendering it with nothing in it.
             for name in ("emphasize", "deemphasize"):
                 environment.filters[name] = _sparing_empty_text(environment.filters[name])
-        text = SpanStr(environment.from_string(self.template).render(**variables))
+        template = environment.from_string(self.template)
+        messages = [dict(message) for message in render_messages(template, **variables)]
+        for message in messages:
+            if message["role"] not in {role.value for role in MessageRole}:
+                known = ", ".join(role.value for role in MessageRole)
+                raise PromptError(f"No message has the role {message['role']!r}; it is {known}.")
         if self.output_parser is not None:
-            text = SpanStr(with_instructions(self.output_parser, text))
-        return text
+            # LlamaIndex's parsers instruct the system, or else whoever spoke last.
+            told = messages[0 if messages[0]["role"] == "system" else -1]
+            told["content"] = SpanStr(with_instructions(self.output_parser, told["content"]))
+        return messages
 
-    def format_messages(self, llm: Any = None, **kwargs: Any) -> list[ChatMessage]:
-        """Render the prompt as one user message."""
-        block = EmphasisTextBlock.from_text(self.format(llm, **kwargs))
-        return [ChatMessage(role=MessageRole.USER, blocks=[block])]
+    @property
+    def _is_chat(self) -> bool:
+        return has_chat_blocks(self.template)
 
     def get_template(self, llm: Any = None) -> str:
         """The Jinja source."""

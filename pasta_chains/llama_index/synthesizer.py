@@ -24,10 +24,11 @@ from pasta_chains.spans import SpanStr, concat, span_count
 
 from .core_prompts import keeping_emphasis, keeps_emphasis
 from .llm import PastaLLM
+from .messages import EmphasisTextBlock
 from .modes import TEMPLATES, RefusedError, core_synthesizer
 from .packing import EmphasisPromptHelper
 from .policies import KEY, Policy, policy_of, text_of
-from .prompts import EmphasisPromptTemplate, EmphasisTextBlock
+from .prompts import EmphasisPromptTemplate
 
 
 class EmphasisSynthesizer(BaseSynthesizer):
