@@ -15,18 +15,32 @@ try:
 except ImportError as error:
     raise MissingExtraError("llama-index-core", "llama-index") from error
 
+from .agents import EmphasisFunctionAgent
+from .engines import (
+    EmphasisCitationQueryEngine,
+    EmphasisCondensePlusContextChatEngine,
+    EmphasisContextChatEngine,
+)
+from .events import EmphasisEvent
 from .llm import PastaLLM
 from .messages import EmphasisTextBlock, emphasized_message
 from .policies import above_score, facts
 from .postprocessor import FactEmphasis
 from .prompts import EmphasisPromptTemplate
+from .splitting import KeepEmphasis
 from .synthesizer import EmphasisSynthesizer
 
 __all__ = [
+    "EmphasisCitationQueryEngine",
+    "EmphasisCondensePlusContextChatEngine",
+    "EmphasisContextChatEngine",
+    "EmphasisEvent",
+    "EmphasisFunctionAgent",
     "EmphasisPromptTemplate",
     "EmphasisSynthesizer",
     "EmphasisTextBlock",
     "FactEmphasis",
+    "KeepEmphasis",
     "PastaLLM",
     "above_score",
     "emphasized_message",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -21,6 +20,8 @@ from pydantic import Field
 from pasta_chains.chat import Message
 from pasta_chains.errors import EmphasisError, PromptError
 from pasta_chains.spans import SpanStr
+
+from .recorded import digest
 
 _KEY = "emphasis"
 _UNREAD = (CachePoint, ThinkingBlock, ToolCallBlock)  # or told elsewhere
@@ -187,7 +188,7 @@ def arguments_of(call: ToolCallBlock) -> dict[str, Any]:
 
 
 def _as_recorded(text: str, recorded: Any) -> SpanStr:
-    if not isinstance(recorded, Mapping) or recorded.get("of") != _digest(text):
+    if not isinstance(recorded, Mapping) or recorded.get("of") != digest(text):
         raise EmphasisError(
             "The text of a message was changed after its emphasis was recorded in "
             f"additional_kwargs[{_KEY!r}]. Make a new message with emphasized_message(…)."
@@ -196,8 +197,4 @@ def _as_recorded(text: str, recorded: Any) -> SpanStr:
 
 
 def _record(text: SpanStr) -> dict[str, Any]:
-    return {"of": _digest(text.text), "spans": text.to_dict()["spans"]}
-
-
-def _digest(text: str) -> str:
-    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return {"of": digest(text.text), "spans": text.to_dict()["spans"]}

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.llms import LLM
-from llama_index.core.schema import MetadataMode, NodeWithScore
+from llama_index.core.schema import NodeWithScore
 
 from pasta_chains.errors import EmphasisError
 from pasta_chains.selection import (
@@ -19,14 +19,13 @@ from pasta_chains.selection import (
 )
 from pasta_chains.spans import Span
 
+from .recorded import KEY, node_text, recorded_spans
+
 PolicyFunction: TypeAlias = Callable[[NodeWithScore, str], Sequence[Span | tuple[int, int]]]
 Policy: TypeAlias = (
     Literal["context", "trusted", "facts", "window", "metadata", "none"] | PolicyFunction
 )
 """What to emphasize of a retrieved node; see `EmphasisSynthesizer`."""
-
-KEY = "emphasis"
-"""Where a node's metadata holds the spans of its text."""
 
 
 def policy_of(emphasis: Policy) -> PolicyFunction:
@@ -48,7 +47,7 @@ def policy_of(emphasis: Policy) -> PolicyFunction:
 
 def text_of(scored: NodeWithScore) -> str:
     """The text of a node, without metadata."""
-    return scored.node.get_content(metadata_mode=MetadataMode.NONE)
+    return node_text(scored.node)
 
 
 def facts(
@@ -167,22 +166,9 @@ def _window(scored: NodeWithScore, query: str) -> list[Span]:
 
 def _metadata(scored: NodeWithScore, query: str) -> list[Span]:
     """The spans in a node's metadata; or all of it, if it is trusted."""
-    recorded = scored.node.metadata.get(KEY)
-    if recorded is None:
+    if KEY not in scored.node.metadata:
         return _trusted(scored, query)
-    try:
-        return [_span(one) for one in recorded]
-    except (TypeError, ValueError) as error:
-        raise EmphasisError(
-            f"The metadata of node {scored.node.node_id} has {KEY}={recorded!r}; it must be a list "
-            "of [start, end], [start, end, alpha] or [start, end, alpha, name]."
-        ) from error
-
-
-def _span(recorded: Any) -> Span:
-    if isinstance(recorded, Mapping):
-        return Span(**recorded)
-    return Span(*recorded)
+    return recorded_spans(scored.node)
 
 
 _POLICIES: Mapping[str, PolicyFunction] = {

@@ -11,7 +11,8 @@ from pydantic import PrivateAttr
 from pasta_chains.errors import EmphasisError
 from pasta_chains.spans import SpanStr
 
-from .policies import KEY, Policy, facts, policy_of, text_of
+from .policies import Policy, facts, policy_of, text_of
+from .recorded import with_recorded
 
 
 class FactEmphasis(BaseNodePostprocessor):
@@ -51,11 +52,4 @@ class FactEmphasis(BaseNodePostprocessor):
 
     def _recorded(self, scored: NodeWithScore, query: str) -> NodeWithScore:
         marked = SpanStr(text_of(scored), self._policy(scored, query))
-        node = scored.node.model_copy(
-            update={
-                "metadata": scored.node.metadata | {KEY: [list(span) for span in marked.spans]},
-                "excluded_llm_metadata_keys": [*scored.node.excluded_llm_metadata_keys, KEY],
-                "excluded_embed_metadata_keys": [*scored.node.excluded_embed_metadata_keys, KEY],
-            }
-        )
-        return NodeWithScore(node=node, score=scored.score)
+        return NodeWithScore(node=with_recorded(scored.node, marked.spans), score=scored.score)

@@ -27,8 +27,9 @@ from .llm import PastaLLM
 from .messages import EmphasisTextBlock
 from .modes import TEMPLATES, RefusedError, core_synthesizer
 from .packing import EmphasisPromptHelper
-from .policies import KEY, Policy, policy_of, text_of
+from .policies import Policy, policy_of, text_of
 from .prompts import EmphasisPromptTemplate
+from .recorded import KEY
 
 
 class EmphasisSynthesizer(BaseSynthesizer):
