@@ -149,7 +149,7 @@ def test_a_call_can_be_asked_for(model: SpyModel, asked: dict[str, Any]) -> None
 
 def test_an_unknown_tool_cannot_be_asked_for(model: SpyModel) -> None:
     llm = PastaLLM(model, use_chat_template=True)
-    with pytest.raises(PromptError, match="no such tool.*'ledger'"):
+    with pytest.raises(PromptError, match=r"no such tool.*'ledger'"):
         llm.chat_with_tools([LEDGER], user_msg="Hello.", tool_choice="weather")
 
 
@@ -157,7 +157,7 @@ def test_no_call_is_told(model: SpyModel) -> None:
     llm = writing(model, "It owed nothing.")
     response = llm.chat_with_tools([LEDGER], user_msg="1911?")
     assert llm.get_tool_calls_from_response(response, error_on_no_tool_call=False) == []
-    with pytest.raises(PromptError, match="called no tool.*tool_required"):
+    with pytest.raises(PromptError, match=r"called no tool.*tool_required"):
         llm.get_tool_calls_from_response(response)
 
 
@@ -204,7 +204,7 @@ def test_calls_and_results_go_back_to_the_model(model: SpyModel) -> None:
 def test_arguments_that_are_no_object_are_refused(model: SpyModel) -> None:
     call = ToolCallBlock(tool_call_id="a1b2c3d4e", tool_name="ledger", tool_kwargs="[1911]")
     asked = [ChatMessage(role="assistant", blocks=[call]), ChatMessage("So?")]
-    with pytest.raises(PromptError, match="'ledger'.*JSON object"):
+    with pytest.raises(PromptError, match=r"'ledger'.*JSON object"):
         PastaLLM(model, use_chat_template=True).chat(asked)
 
 
@@ -282,7 +282,7 @@ def test_an_agent_refuses_results_of_an_unknown_tool(model: SpyModel) -> None:
     agent = EmphasisFunctionAgent(
         llm=writing(model, "Hello."), tools=[LEDGER], tool_results=["weather"]
     )
-    with pytest.raises(PromptError, match="'weather'.*no such tool.*'ledger'"):
+    with pytest.raises(PromptError, match=r"'weather'.*no such tool.*'ledger'"):
         asyncio.run(_run(agent, "Hello?"))
 
 

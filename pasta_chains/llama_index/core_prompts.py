@@ -6,6 +6,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from llama_index.core.base.llms.generic_utils import (
+    messages_to_prompt as default_messages_to_prompt,
+)
 from llama_index.core.base.llms.types import ChatMessage, TextBlock
 from llama_index.core.prompts.base import (
     BasePromptTemplate,
@@ -14,10 +17,11 @@ from llama_index.core.prompts.base import (
     SelectorPromptTemplate,
 )
 
-from pasta_chains.spans import SpanStr
+from pasta_chains.errors import EmphasisError
+from pasta_chains.spans import SpanStr, span_count
 from pasta_chains.substitute import sub
 
-from .messages import block_text, text_block, with_blocks, with_emphasis
+from .messages import block_text, messages_prompt, text_block, with_blocks, with_emphasis
 from .prompts import EmphasisPromptTemplate, with_instructions
 
 _VARIABLE = re.compile(r"\{([^{}]+)\}")  # as LlamaIndex's SafeFormatter finds them
@@ -76,6 +80,25 @@ class _KeepingPrompt(PromptTemplate):
 
 class _KeepingChat(ChatPromptTemplate):
     """A `ChatPromptTemplate` whose messages keep emphasis."""
+
+    def format(
+        self,
+        llm: Any = None,
+        messages_to_prompt: Callable[[Sequence[ChatMessage]], str] | None = None,
+        **kwargs: Any,
+    ) -> str:
+        kwargs.pop("completion_to_prompt", None)
+        messages = self.format_messages(llm, **kwargs)
+        text = messages_prompt(messages)
+        if messages_to_prompt in (None, default_messages_to_prompt):
+            return text
+        written = messages_to_prompt(messages)
+        if span_count(written) < span_count(text):
+            raise EmphasisError(
+                "The messages_to_prompt of the model drops emphasis. Leave it out, or use "
+                "PastaLLM(use_chat_template=True)."
+            )
+        return written
 
     def format_messages(self, llm: Any = None, **kwargs: Any) -> list[ChatMessage]:
         values = self._map_all_vars({**self.kwargs, **kwargs})

@@ -138,6 +138,16 @@ def message_text(message: ChatMessage) -> SpanStr:
     return SpanStr("\n").join(block_text(block) for block in marked if isinstance(block, TextBlock))
 
 
+def messages_prompt(messages: Sequence[ChatMessage]) -> SpanStr:
+    """Messages as LlamaIndex writes them for models without chat, with their emphasis."""
+    lines = []
+    for message in messages:
+        told = {name: value for name, value in message.additional_kwargs.items() if name != _KEY}
+        line = f"{message.role.value}: " + message_text(message)
+        lines.append(line + f"\n{told}" if told else line)
+    return SpanStr("\n").join([*lines, f"{MessageRole.ASSISTANT.value}: "])
+
+
 def chat_messages(messages: Sequence[ChatMessage]) -> list[Message]:
     """Messages as chat templates want them, with their emphasis.
 

@@ -19,7 +19,7 @@ from pasta_chains.errors import EmphasisError, PromptError
 from pasta_chains.spans import SpanStr, span_count
 from pasta_chains.template import template_source, template_variables
 
-from .messages import text_block
+from .messages import message_text, messages_prompt, text_block
 
 
 class EmphasisPromptTemplate(BasePromptTemplate):
@@ -75,11 +75,8 @@ class EmphasisPromptTemplate(BasePromptTemplate):
             EmphasisError: The output parser drops emphasis, or text to emphasize is empty.
             PromptError: There is text outside of chat blocks.
         """
-        messages = self._messages(kwargs)
-        if not self._is_chat:
-            return SpanStr(messages[0]["content"])
-        lines = [f"{message['role']}: " + message["content"] for message in messages]
-        return SpanStr("\n").join([*lines, "assistant: "])
+        messages = self.format_messages(llm, **kwargs)
+        return messages_prompt(messages) if self._is_chat else message_text(messages[0])
 
     def format_messages(self, llm: Any = None, **kwargs: Any) -> list[ChatMessage]:
         """Render the prompt as chat messages.

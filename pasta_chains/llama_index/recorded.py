@@ -69,14 +69,14 @@ def with_recorded(node: Node, spans: Sequence[Span]) -> Node:
     if isinstance(source, RelatedNodeInfo) and KEY in source.metadata:
         rest = {name: value for name, value in source.metadata.items() if name != KEY}
         relationships[NodeRelationship.SOURCE] = source.model_copy(update={"metadata": rest})
-    return node.model_copy(
-        update={
-            "metadata": {**node.metadata, KEY: recorded},
-            "relationships": relationships,
-            "excluded_llm_metadata_keys": _with_key(node.excluded_llm_metadata_keys),
-            "excluded_embed_metadata_keys": _with_key(node.excluded_embed_metadata_keys),
-        }
-    )
+    marked = {"metadata": {**node.metadata, KEY: recorded}, "relationships": relationships}
+    return unread(node).model_copy(update=marked)
+
+
+def unread(node: Node) -> Node:
+    """A copy of a node whose spans neither models nor embeddings read as text."""
+    names = ("excluded_llm_metadata_keys", "excluded_embed_metadata_keys")
+    return node.model_copy(update={name: _with_key(getattr(node, name)) for name in names})
 
 
 def digest(text: str) -> str:

@@ -11,7 +11,7 @@ from llama_index.core.schema import BaseNode, TransformComponent
 from pasta_chains.errors import EmphasisError
 from pasta_chains.spans import SpanStr
 
-from .recorded import KEY, node_text, recorded_spans, with_recorded
+from .recorded import KEY, node_text, recorded_spans, unread, with_recorded
 
 
 class KeepEmphasis(TransformComponent):
@@ -46,12 +46,18 @@ class KeepEmphasis(TransformComponent):
         return self(nodes, **kwargs)
 
     def _split(self, node: BaseNode, **kwargs: Any) -> Sequence[BaseNode]:
-        made = self.parser([node], **kwargs)
         if KEY not in node.metadata:
-            return made
-        whole = SpanStr(node_text(node), recorded_spans(node))
-        pieces = split_spans(whole, [node_text(one) for one in made])
-        return [with_recorded(one, piece.spans) for one, piece in zip(made, pieces, strict=True)]
+            return self.parser([node], **kwargs)
+        made = self.parser([unread(node)], **kwargs)
+        wholes = {None: SpanStr(node_text(node), recorded_spans(node))}
+        siblings: dict[str | None, list[BaseNode]] = {}
+        for one in made:  # parents come before their children
+            parent = one.parent_node and one.parent_node.node_id
+            siblings.setdefault(parent if parent != node.node_id else None, []).append(one)
+        for parent, children in siblings.items():
+            pieces = split_spans(wholes[parent], [node_text(one) for one in children])
+            wholes |= {one.node_id: piece for one, piece in zip(children, pieces, strict=True)}
+        return [with_recorded(one, wholes[one.node_id].spans) for one in made]
 
 
 def split_spans(whole: SpanStr, pieces: Sequence[str]) -> Iterator[SpanStr]:

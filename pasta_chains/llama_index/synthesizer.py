@@ -11,7 +11,7 @@ from llama_index.core.llms import LLM
 from llama_index.core.prompts.base import BasePromptTemplate
 from llama_index.core.response_synthesizers import ResponseMode
 from llama_index.core.response_synthesizers.base import BaseSynthesizer
-from llama_index.core.schema import MetadataMode, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
 
 from pasta_chains.errors import (
     EmphasisDroppedWarning,
@@ -29,7 +29,7 @@ from .modes import TEMPLATES, RefusedError, core_synthesizer
 from .packing import EmphasisPromptHelper
 from .policies import Policy, policy_of, text_of
 from .prompts import EmphasisPromptTemplate
-from .recorded import KEY
+from .recorded import KEY, unread
 
 
 class EmphasisSynthesizer(BaseSynthesizer):
@@ -249,18 +249,9 @@ def _check_arguments(given: dict[str, Any], known: Sequence[str]) -> None:
 def _chunks(nodes: Sequence[NodeWithScore], marked: Sequence[SpanStr]) -> list[SpanStr]:
     """What the model reads of nodes, their metadata included."""
     return [
-        _with_metadata(_without_recorded(scored), text)
+        _with_metadata(unread(scored.node) if KEY in scored.node.metadata else scored.node, text)
         for scored, text in zip(nodes, marked, strict=True)
     ]
-
-
-def _without_recorded(scored: NodeWithScore) -> NodeWithScore:
-    """A node whose recorded spans are no text for the model."""
-    node = scored.node
-    if KEY not in node.metadata or KEY in node.excluded_llm_metadata_keys:
-        return scored
-    excluded = {"excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, KEY]}
-    return NodeWithScore(node=node.model_copy(update=excluded), score=scored.score)
 
 
 def _with_spans(response: Any, nodes: Sequence[NodeWithScore], marked: Sequence[SpanStr]) -> Any:
@@ -272,14 +263,13 @@ def _with_spans(response: Any, nodes: Sequence[NodeWithScore], marked: Sequence[
     return response
 
 
-def _with_metadata(scored: NodeWithScore, text: SpanStr) -> SpanStr:
+def _with_metadata(node: BaseNode, text: SpanStr) -> SpanStr:
     """Put a node's text where `get_content` puts it: between the metadata of its template."""
-    official = scored.node.get_content(metadata_mode=MetadataMode.LLM)
+    official = node.get_content(metadata_mode=MetadataMode.LLM)
     if not text.spans:
         return SpanStr(official)
     if official == text:
         return text
-    node = scored.node
     metadata = node.get_metadata_str(mode=MetadataMode.LLM)
     if isinstance(node, TextNode) and node.text_template.count("{content}") == 1:
         before, after = node.text_template.split("{content}")
