@@ -90,9 +90,12 @@ class PastaLLM(StructuredPredictions):
 
     def tokens_of(self, text: str) -> list[int]:
         """Token ids of a text, by the model's own tokenizer; for `PromptHelper`."""
-        ids: list[int] = self._model.tokenizer(SpanStr(text).text, add_special_tokens=False)[
-            "input_ids"
-        ]
+        tokenized = self._model.tokenizer(
+            SpanStr(text).text,
+            add_special_tokens=False,
+            verbose=False,  # a text that is to be split may be longer than the context
+        )
+        ids: list[int] = tokenized["input_ids"]
         return ids
 
     def get_tool_calls_from_response(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import accumulate
 from typing import Any
 
@@ -22,6 +23,12 @@ class EmphasisPromptHelper(PromptHelper):
     def class_name(cls) -> str:
         """Name of this class in serialized form."""
         return "EmphasisPromptHelper"
+
+    def get_text_splitter_given_prompt(self, *args: Any, **kwargs: Any) -> TokenTextSplitter:
+        """LlamaIndex's splitter, which counts the tokens of a piece once: it asks several times."""
+        splitter = super().get_text_splitter_given_prompt(*args, **kwargs)
+        splitter._tokenizer = cache(splitter._tokenizer)
+        return splitter
 
     def repack(
         self, prompt: Any, text_chunks: Sequence[str], *args: Any, **kwargs: Any
