@@ -241,3 +241,14 @@ def test_unknown_modes_and_arguments_are_refused(
 ) -> None:
     with pytest.raises(EmphasisError, match=message):
         EmphasisSynthesizer(PastaLLM(model), **arguments)
+
+
+@pytest.mark.parametrize("mode", ["documents", *MODES])
+def test_the_answer_to_no_nodes_can_be_chosen(mode: str, model: SpyModel) -> None:
+    llm = PastaLLM(model, max_new_tokens=4)
+    chosen = EmphasisSynthesizer(llm, response_mode=mode, empty_response="Nothing was found.")
+    assert str(chosen.synthesize(QUESTION, [])) == "Nothing was found."
+    assert str(EmphasisSynthesizer(llm, response_mode=mode).synthesize(QUESTION, [])) == (
+        "Empty Response"
+    )
+    assert not model.seen

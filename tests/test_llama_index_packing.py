@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.node_parser import TokenTextSplitter
 from llama_index.core.prompts import PromptTemplate
+from llama_index.core.schema import NodeWithScore, TextNode
 
+from pasta_chains import HeadProfile, SteeredModel
+from pasta_chains.errors import PromptTooLongError
+from pasta_chains.llama_index import EmphasisSynthesizer, PastaLLM
 from pasta_chains.llama_index.packing import EmphasisPromptHelper, split_text
 from pasta_chains.spans import Span, SpanStr
 
@@ -77,3 +82,12 @@ def test_helpers_pack_and_cut_alike(window: int, chunks: list[SpanStr]) -> None:
     if all(chunk.strip() for chunk in plain):
         cut = ours.truncate(template, chunks)
         assert [SpanStr(chunk).text for chunk in cut] == core.truncate(template, plain)
+
+
+@pytest.mark.parametrize("mode", ["compact", "refine", "tree_summarize", "accumulate"])
+def test_a_context_without_room_for_texts_is_refused(mode: str) -> None:
+    model = SteeredModel(tiny.llama(context=200), tiny.tokenizer(), HeadProfile({1: [0]}))
+    synthesizer = EmphasisSynthesizer(PastaLLM(model, max_new_tokens=3), response_mode=mode)
+    nodes = [NodeWithScore(node=TextNode(text="Bo Marsh is mayor."), score=1.0)]
+    with pytest.raises(PromptTooLongError, match=r"no room for retrieved text.*200 tokens"):
+        synthesizer.synthesize("Who?", nodes)

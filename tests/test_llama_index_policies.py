@@ -13,10 +13,10 @@ from llama_index.core.node_parser import SentenceWindowNodeParser
 from llama_index.core.postprocessor import MetadataReplacementPostProcessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.retrievers import BaseRetriever
-from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextNode
 from spy import SpyModel
 
-from pasta_chains.errors import EmphasisError, NothingEmphasizedWarning
+from pasta_chains.errors import EmphasisError, NothingEmphasizedWarning, PromptError
 from pasta_chains.llama_index import (
     EmphasisSynthesizer,
     FactEmphasis,
@@ -211,3 +211,17 @@ def test_other_ways_to_judge_sentences_are_refused() -> None:
         facts("cosine")  # type: ignore[arg-type]  # wrong on purpose
     assert facts(lambda query, sentences: [0.0] * len(sentences))(nodes()[0], QUESTION) == []
     assert facts("bm25", alpha=0.5, name=None)(nodes()[0], QUESTION) == [Span(24, 54, 0.5)]
+
+
+def test_images_cannot_be_emphasized(llm: PastaLLM) -> None:
+    picture = NodeWithScore(node=ImageNode(image="aGVsbG8="), score=1.0)
+    with pytest.raises(PromptError, match=r"image without text.*postprocessor"):
+        EmphasisSynthesizer(llm, "context").synthesize(QUESTION, [picture])
+    text = NodeWithScore(node=ImageNode(image="aGVsbG8=", text=FACTS[0]), score=1.0)
+    EmphasisSynthesizer(llm, "context").synthesize(QUESTION, [text])
+
+
+def test_a_node_without_text_is_passed_over(llm: PastaLLM) -> None:
+    given = [NodeWithScore(node=TextNode(text=text), score=1.0) for text in ("", FACTS[0])]
+    response: Any = EmphasisSynthesizer(llm, "context").synthesize(QUESTION, given)
+    assert list(response.metadata["emphasis"].values()) == [[], [[0, len(FACTS[0])]]]

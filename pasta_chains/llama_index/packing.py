@@ -10,6 +10,7 @@ from typing import Any
 from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.node_parser import TokenTextSplitter
 
+from pasta_chains.errors import PromptTooLongError
 from pasta_chains.spans import SpanStr
 
 
@@ -25,8 +26,19 @@ class EmphasisPromptHelper(PromptHelper):
         return "EmphasisPromptHelper"
 
     def get_text_splitter_given_prompt(self, *args: Any, **kwargs: Any) -> TokenTextSplitter:
-        """LlamaIndex's splitter, which counts the tokens of a piece once: it asks several times."""
-        splitter = super().get_text_splitter_given_prompt(*args, **kwargs)
+        """LlamaIndex's splitter, which counts the tokens of a piece once: it asks several times.
+
+        Raises:
+            PromptTooLongError: The template and the answer leave no room for texts.
+        """
+        try:
+            splitter = super().get_text_splitter_given_prompt(*args, **kwargs)
+        except ValueError as error:
+            raise PromptTooLongError(
+                f"The prompt template and an answer of {self.num_output} tokens leave no room for "
+                f"retrieved text in the model's context of {self.context_window} tokens ({error}) "
+                "Shorten the template, lower max_new_tokens, or use response_mode='documents'."
+            ) from error
         splitter._tokenizer = cache(splitter._tokenizer)
         return splitter
 

@@ -11,7 +11,14 @@ from llama_index.core.llms import LLM
 from llama_index.core.prompts.base import BasePromptTemplate
 from llama_index.core.response_synthesizers import ResponseMode
 from llama_index.core.response_synthesizers.base import BaseSynthesizer
-from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import (
+    BaseNode,
+    ImageNode,
+    MetadataMode,
+    NodeWithScore,
+    QueryBundle,
+    TextNode,
+)
 
 from pasta_chains.errors import (
     EmphasisDroppedWarning,
@@ -96,6 +103,7 @@ class EmphasisSynthesizer(BaseSynthesizer):
         else:
             _check_arguments(kwargs, _OF_MODES)
             helper = kwargs.pop("prompt_helper", helper)
+            kwargs.pop("empty_response", None)  # the base class gives it
             self._inner = core_synthesizer(
                 response_mode, llm, helper, text_qa_template=text_qa_template, **kwargs
             )
@@ -222,12 +230,16 @@ class EmphasisSynthesizer(BaseSynthesizer):
         return marked
 
     def _marked_node(self, query: str, scored: NodeWithScore) -> SpanStr:
+        node = scored.node
+        if self._wants_emphasis and isinstance(node, ImageNode) and not text_of(scored):
+            raise PromptError(
+                f"Node {node.node_id} is an image without text, and the model reads text only. "
+                "Leave it out with a node postprocessor, or give it a text."
+            )
         try:
             return SpanStr(text_of(scored), self._policy(scored, query))
         except EmphasisError as error:
-            raise EmphasisError(
-                f"Node {scored.node.node_id} cannot be emphasized: {error}"
-            ) from error
+            raise EmphasisError(f"Node {node.node_id} cannot be emphasized: {error}") from error
 
 
 _OF_BASE = ("callback_manager", "prompt_helper", "streaming", "output_cls", "empty_response")
