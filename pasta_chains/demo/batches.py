@@ -28,6 +28,9 @@ LOOSENED = 0.2
 VALUE_FIRST = 0.25
 """Share of statements that give the value first, besides those that chance draws."""
 
+LOOKALIKES = 0.3
+"""Share of facts that say of something else what another fact of the reading says."""
+
 IGNORED = -100
 """Target that the loss passes over."""
 
@@ -88,7 +91,7 @@ def training_batches(
     Those from step `start` on, with other readings than a run that was not cut off would see.
     """
     rng = Random(seed + start)
-    world = World(rng, loosened=LOOSENED, value_first=VALUE_FIRST)
+    world = World(rng, loosened=LOOSENED, value_first=VALUE_FIRST, lookalikes=LOOKALIKES)
     waiting: dict[int, list[tuple[list[int], list[bool]]]] = defaultdict(list)
     step = start
     while step < steps:

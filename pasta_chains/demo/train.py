@@ -223,7 +223,7 @@ def train(
             typer.echo(
                 f"step {step + 1}: loss {mean:.3f}, tokens right {share:.3f}, {minutes:.1f} min"
             )
-        if (step + 1) % 1000 == 0:
+        if (step + 1) % 500 == 0:
             save(model, tokenizer, out)
     save(model, tokenizer, out)
 

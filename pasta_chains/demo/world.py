@@ -75,6 +75,8 @@ class World:
         loosened: Share of statements and questions with meaningless words between their own.
         value_first: Share of statements drawn from those that give the value first, besides those
             drawn by chance: they are the hardest to learn.
+        lookalikes: Share of facts that say of something else what another fact of the reading says
+            of its entity. Retrieved documents are like that.
     """
 
     rng: Random
@@ -82,12 +84,15 @@ class World:
     new_phrasings: float = 0.0
     loosened: float = 0.0
     value_first: float = 0.0
+    lookalikes: float = 0.0
     _subjects: list[tuple[str, str]] = field(default_factory=list)
+    _relations: list[Relation] = field(default_factory=list)
 
     def reading(self, difficulty: Difficulty) -> Reading:
         """Draw documents and questions about them."""
         rng = self.rng
         self._subjects.clear()
+        self._relations.clear()
         documents = self._documents(difficulty)
         if len(documents) > 1 and rng.random() < difficulty.conflicts:
             self._contradict(documents)
@@ -131,9 +136,13 @@ class World:
         """A fact about something new, or about something that the documents mention already."""
         rng = self.rng
         while True:
-            relation = draw_relation(rng, held_out=self.held_out)
+            alike = bool(self.lookalikes and self._relations) and rng.random() < self.lookalikes
+            if alike:
+                relation = rng.choice(self._relations)
+            else:
+                relation = draw_relation(rng, held_out=self.held_out)
             known = [name for kind, name in self._subjects if kind == relation.entity]
-            if known and rng.random() < 0.4:
+            if known and not alike and rng.random() < 0.4:
                 entity = rng.choice(known)
             else:
                 entity = entity_of(relation.entity, rng, held_out=self.held_out)
@@ -141,6 +150,7 @@ class World:
                 continue
             topics.add((relation.key, entity))
             self._subjects.append((relation.entity, entity))
+            self._relations.append(relation)
             return self.fact(relation, entity)
 
     def _contradict(self, documents: list[list[Fact | str]]) -> None:
