@@ -18,8 +18,8 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context
 
 from .chat import Message
-from .errors import PromptError
-from .spans import SpanStr
+from .errors import EmphasisError, PromptError
+from .spans import SpanStr, span_count
 from .template import Environment, loop_exits
 
 _KEPT = "messages of the chat blocks"  # no name that a template could use
@@ -38,6 +38,14 @@ class ChatBlocks(Extension):
     def parse(self, parser: Parser) -> list[nodes.Node]:
         """Parses a block into a filter block, whose filter keeps the text as a message."""
         line = next(parser.stream).lineno
+        # Jinja tells nobody else in which blocks a tag stands.
+        around = {"emphasize", "deemphasize", "filter", "chat"}.intersection(parser._tag_stack[:-1])
+        if around:
+            parser.fail(
+                f"A chat block cannot stand inside a block of {around.pop()}, which is for the "
+                "text of one message. Put that block into the chat block.",
+                line,
+            )
         if parser.stream.current.test("name:role") and parser.stream.look().type == "assign":
             parser.stream.skip(2)
         if parser.stream.current.type == "block_end":
@@ -74,7 +82,7 @@ def has_chat_blocks(source: str) -> bool:
     return any(found.name == _FILTER for found in parsed.find_all(nodes.Filter))
 
 
-def render_messages(template: jinja2.Template, **variables: Any) -> list[Message]:
+def render_messages(template: jinja2.Template, /, **variables: Any) -> list[Message]:
     """Render a template of an environment with `ChatBlocks` to chat messages.
 
     A template in which no chat block is reached is one message of the user's. The space around a
@@ -88,10 +96,11 @@ def render_messages(template: jinja2.Template, **variables: Any) -> list[Message
     outside = SpanStr(template.render({**variables, _KEPT: messages}))
     if not messages:
         return [{"role": "user", "content": outside}]
-    if stray := outside.strip():
+    stray = outside.strip()
+    if stray or outside.spans:
         raise PromptError(
             f"The template has text outside of its chat blocks, which no message would hold: "
-            f"{stray.text[:80]!r}. Put it into a chat block."
+            f"{(stray or outside).text[:80]!r}. Put it into a chat block."
         )
     return messages
 
@@ -100,6 +109,14 @@ def render_messages(template: jinja2.Template, **variables: Any) -> list[Message
 def _keep(context: Context, text: Any, role: Any) -> str:
     messages = context.get(_KEPT)
     if messages is None:
-        raise PromptError("A chat block makes messages. Render the template with render_messages.")
-    messages.append({"role": str(role), "content": SpanStr(text).strip()})
+        raise PromptError(
+            "A chat block makes messages: render the template with render_messages. In a template "
+            "that is imported or included, it needs its context: {% import … with context %}."
+        )
+    if not isinstance(role, str) or not role:
+        raise PromptError(f"The role of a chat block is {role!r}; it must be a text.")
+    content = SpanStr(text)
+    if span_count(content.strip()) < span_count(content):
+        raise EmphasisError("Text that is emphasized in a chat block is nothing but white space.")
+    messages.append({"role": role, "content": content.strip()})
     return ""

@@ -125,17 +125,51 @@ def select_sentences(
         EmphasisError: The count is no whole number above 0, or the scorer gave something else
             than a number for each sentence.
     """
-    if type(count) is not int or count < 1:
-        raise EmphasisError(f"count is {count!r}; it must be a whole number above 0.")
-    ranges = sentence_spans(text)
-    if not ranges:
-        return []
-    plain = SpanStr(text).text
-    given = [*scores(SpanStr(question).text, [plain[start:end] for start, end in ranges])]
-    if len(given) != len(ranges):
-        raise EmphasisError(f"The scorer gave {len(given)} scores for {len(ranges)} sentences.")
-    best = sorted(range(len(ranges)), key=lambda number: -given[number])[:count]
-    return [ranges[number] for number in sorted(best) if given[number] > 0]
+    return select_among(question, [text], scores, count=count)[0]
+
+
+def select_among(
+    question: str,
+    texts: Sequence[str],
+    scores: Scorer = bm25_scores,
+    *,
+    count: int = 1,
+    total: int | None = None,
+) -> list[list[tuple[int, int]]]:
+    """The ranges of the sentences that answer a question best, for each of several texts.
+
+    All sentences are judged together, so that those of one text can be compared with another's.
+
+    Args:
+        question: The question.
+        texts: The texts.
+        scores: As for `select_sentences`.
+        count: Most sentences of each text.
+        total: Most sentences of all texts together; None for no such limit.
+
+    Raises:
+        EmphasisError: As `select_sentences` does.
+    """
+    for name, number in (("count", count), ("total", total)):
+        if number is not None and (type(number) is not int or number < 1):
+            raise EmphasisError(f"{name} is {number!r}; it must be a whole number above 0.")
+    places = [
+        (number, place) for number, text in enumerate(texts) for place in sentence_spans(text)
+    ]
+    if not places:
+        return [[] for _ in texts]
+    plain = [SpanStr(text).text for text in texts]
+    sentences = [plain[number][start:end] for number, (start, end) in places]
+    given = [*scores(SpanStr(question).text, sentences)]
+    if len(given) != len(sentences):
+        raise EmphasisError(f"The scorer gave {len(given)} scores for {len(sentences)} sentences.")
+    chosen: list[list[tuple[int, int]]] = [[] for _ in texts]
+    for index in sorted(range(len(places)), key=lambda index: -given[index]):
+        number, place = places[index]
+        full = total is not None and sum(map(len, chosen)) >= total
+        if given[index] > 0 and len(chosen[number]) < count and not full:
+            chosen[number].append(place)
+    return [sorted(ranges) for ranges in chosen]
 
 
 def emphasize_sentences(

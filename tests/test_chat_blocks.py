@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pasta_chains import SpanStr, render
 from pasta_chains.chat_blocks import chat_block_environment, has_chat_blocks, render_messages
-from pasta_chains.errors import PromptError
+from pasta_chains.errors import EmphasisError, PromptError
 
 TWO = (
     '{% chat role="system" %}\n  Answer <% emphasize %>{{ rule }}<% endemphasize %>.\n'
@@ -74,6 +74,32 @@ def test_text_outside_of_blocks_is_refused() -> None:
 def test_a_block_needs_a_role() -> None:
     with pytest.raises(jinja2.TemplateSyntaxError, match="needs a role"):
         messages("{% chat %}A{% endchat %}")
+
+
+@pytest.mark.parametrize(
+    ("source", "block"),
+    [
+        ("<% emphasize %>{% chat 'user' %}A{% endchat %}<% endemphasize %>", "emphasize"),
+        ("{% filter upper %}{% chat 'user' %}A{% endchat %}{% endfilter %}", "filter"),
+        ("{% chat 'user' %}{% chat 'system' %}A{% endchat %}{% endchat %}", "chat"),
+    ],
+)
+def test_a_block_is_not_a_part_of_other_text(source: str, block: str) -> None:
+    with pytest.raises(jinja2.TemplateSyntaxError, match=f"inside a block of {block}"):
+        messages(source)
+
+
+def test_emphasis_on_nothing_visible_is_refused() -> None:
+    with pytest.raises(EmphasisError, match="nothing but white space"):
+        messages('{% chat "user" %}A <% emphasize %>{{ x }}<% endemphasize %>{% endchat %}', x=" ")
+    with pytest.raises(PromptError, match="outside of its chat blocks"):
+        messages('{% chat "user" %}A{% endchat %}<% emphasize %> <% endemphasize %>')
+
+
+@pytest.mark.parametrize("role", [None, 7, ""])
+def test_a_role_is_a_text(role: object) -> None:
+    with pytest.raises(PromptError, match="must be a text"):
+        messages("{% chat role %}A{% endchat %}", role=role)
 
 
 def test_a_loop_is_not_left_inside_a_block() -> None:

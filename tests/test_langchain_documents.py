@@ -56,6 +56,23 @@ def test_sentences_are_chosen_in_them() -> None:
     assert marked(sentences=last)[1] == ("Tarn has a mill.",)
 
 
+def test_the_best_sentences_of_all_documents_are_chosen() -> None:
+    assert marked(sentences="bm25", total=1) in (
+        [(FALSE.page_content,), ()],
+        [(), ("It opened in 1903.",)],
+    )
+    assert marked("trusted", sentences=_about_mills, count=2, total=2) == [
+        (),
+        ("The mill is old.", "Tarn has a mill."),
+    ]
+    with pytest.raises(PromptError, match="sentences="):
+        emphasize_documents(total=1)
+
+
+def _about_mills(question: str, sentences: Any) -> list[float]:
+    return [1.0 + ("mill" in sentence) for sentence in sentences]
+
+
 def test_the_chain_renders_it_with_its_names() -> None:
     documents = emphasize_documents("trusted", sentences="bm25", alpha=0.1, name="dates")
     chain = RunnablePassthrough() | documents | EmphasisPromptTemplate.from_file("rag/qa.jinja")

@@ -22,7 +22,7 @@ from llama_index.core.tools import QueryEngineTool
 from spy import SpyModel
 
 from pasta_chains import HeadProfile, SpanStr, emphasize
-from pasta_chains.errors import EmphasisError
+from pasta_chains.errors import EmphasisError, PromptError
 from pasta_chains.llama_index import (
     EmphasisCitationQueryEngine,
     EmphasisCondensePlusContextChatEngine,
@@ -146,19 +146,27 @@ def test_history_keeps_its_emphasis(model: SpyModel) -> None:
 
 
 def test_what_llama_index_would_print_as_it_is_is_refused(llm: PastaLLM) -> None:
-    with pytest.raises(EmphasisError, match="system prompt of a chat engine"):
+    with pytest.raises(EmphasisError, match="system prompt and the templates"):
         EmphasisContextChatEngine.from_defaults(
             Fixed(),
             memory=ChatMemoryBuffer.from_defaults(),
             llm=llm,
             prefix_messages=[_rule("system")],
         )
-    with pytest.raises(EmphasisError, match="system prompt of a chat engine"):
+    with pytest.raises(EmphasisError, match="system prompt and the templates"):
         EmphasisCondensePlusContextChatEngine.from_defaults(
             Fixed(),
             llm=llm,
             memory=ChatMemoryBuffer.from_defaults(),
             system_prompt="Never " + emphasize("guess"),
+        )
+    with pytest.raises(EmphasisError, match="system prompt and the templates"):
+        EmphasisContextChatEngine.from_defaults(
+            Fixed(), llm=llm, system_prompt="Never " + emphasize("guess")
+        )
+    with pytest.raises(EmphasisError, match="system prompt and the templates"):
+        EmphasisContextChatEngine.from_defaults(
+            Fixed(), llm=llm, context_template=emphasize("Use this:") + " {context_str}"
         )
     with pytest.raises(EmphasisError, match="source of context_template"):
         EmphasisContextChatEngine.from_defaults(
@@ -233,6 +241,34 @@ def test_numbered_sources_keep_emphasis(llm: PastaLLM, model: SpyModel, is_async
     assert len(response.source_nodes) > 3
     told = response.metadata["emphasis"].values()
     assert sum(map(len, told)) == 1
+
+
+def test_the_number_of_a_source_is_never_emphasized(llm: PastaLLM, model: SpyModel) -> None:
+    class Short(BaseRetriever):
+        def _retrieve(self, query_bundle: Any) -> list[NodeWithScore]:
+            return [
+                NodeWithScore(
+                    node=TextNode(text=text, metadata={"emphasis": [[0, 1]] if text else []}),
+                    score=1.0,
+                )
+                for text in ("1", "ou", "")
+            ]
+
+    engine = EmphasisCitationQueryEngine(
+        Short(),
+        llm=llm,
+        response_synthesizer=EmphasisSynthesizer(llm, "metadata", response_mode="compact"),
+    )
+    engine.query(QUESTION)
+    read = model.seen[-1]
+    for span in read.spans:
+        assert read.text[: span.start].endswith(":\n")
+    assert emphasized(read) == ["1", "o"]
+
+
+def test_pictures_are_no_sources(llm: PastaLLM) -> None:
+    with pytest.raises(PromptError, match="cannot be multimodal"):
+        citations(llm, multimodal=True)
 
 
 def test_sources_that_show_metadata_are_refused(llm: PastaLLM) -> None:

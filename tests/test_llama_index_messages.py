@@ -14,14 +14,14 @@ from llama_index.core.instrumentation.event_handlers import BaseEventHandler
 from llama_index.core.instrumentation.events.llm import LLMChatStartEvent
 from llama_index.core.llms import MockLLM
 from llama_index.core.memory import ChatMemoryBuffer, Memory
-from llama_index.core.prompts import ChatPromptTemplate
+from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate, RichPromptTemplate
 from llama_index.core.types import BaseOutputParser
 from pydantic import BaseModel, Field
 from scripted import Scripted
 from spy import SpyModel
 
 from pasta_chains import HeadProfile, SpanStr, emphasize
-from pasta_chains.errors import EmphasisError, PromptError
+from pasta_chains.errors import EmphasisDroppedWarning, EmphasisError, PromptError
 from pasta_chains.llama_index import (
     EmphasisEvent,
     EmphasisPromptTemplate,
@@ -160,6 +160,37 @@ def test_a_message_of_something_else_is_refused(llm: PastaLLM) -> None:
 def test_no_message_is_refused(llm: PastaLLM) -> None:
     with pytest.raises(PromptError, match="no message"):
         llm.chat([])
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_templates_of_llama_index_keep_what_they_are_filled_with(
+    model: SpyModel, chat: bool
+) -> None:
+    llm = PastaLLM(model, max_new_tokens=4, use_chat_template=chat)
+    llm.predict(PromptTemplate("Is it {name}?"), name=emphasize("Ada"))
+    assert emphasized(model.seen[-1]) == [("Ada", None, None)]
+    messages = ChatPromptTemplate([_stored(), ChatMessage("Is it {name}?")])
+    llm.predict(messages, name=emphasize("Ada"))
+    assert emphasized(model.seen[-1]) == [("guess", 0.1, "rule"), ("Ada", None, None)]
+    assert "emphasis" not in model.seen[-1].text
+    with pytest.warns(EmphasisDroppedWarning, match="RichPromptTemplate drops emphasis"):
+        llm.predict(RichPromptTemplate("Is it {{ name }}?"), name=emphasize("Ada"))
+
+
+def _stored() -> ChatMessage:
+    return ChatMessage.model_validate_json(emphasized_message(RULE, "system").model_dump_json())
+
+
+def test_memories_may_put_text_beside_a_message(llm: PastaLLM, model: SpyModel) -> None:
+    stored = _stored()
+    stored.blocks = [TextBlock(text="What you know: nothing."), *stored.blocks]
+    llm.chat([stored])
+    assert emphasized(model.seen[-1]) == [("guess", 0.1, "rule")]
+
+
+def test_only_classes_make_objects(llm: PastaLLM) -> None:
+    with pytest.raises(PromptError, match="must be a pydantic class"):
+        llm.structured_predict(dict, PromptTemplate("Who?"))
 
 
 class Events(BaseEventHandler):

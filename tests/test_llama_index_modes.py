@@ -20,6 +20,7 @@ from spy import SpyModel
 from pasta_chains.errors import (
     EmphasisDroppedWarning,
     EmphasisError,
+    PastaError,
     ProfileError,
 )
 from pasta_chains.llama_index import EmphasisPromptTemplate, EmphasisSynthesizer, PastaLLM
@@ -243,7 +244,96 @@ def test_unknown_modes_and_arguments_are_refused(
         EmphasisSynthesizer(PastaLLM(model), **arguments)
 
 
-@pytest.mark.parametrize("mode", ["documents", *MODES])
+@pytest.mark.parametrize(
+    "mode", ["compact", "accumulate", "simple_summarize", "compact_accumulate"]
+)
+def test_a_template_may_emphasize_what_it_is_given(mode: str, model: SpyModel) -> None:
+    template = EmphasisPromptTemplate(
+        "{{ query_str }} <% emphasize %>{{ context_str }}<% endemphasize %>"
+    )
+    llm = PastaLLM(model, max_new_tokens=4)
+    synthesizer = EmphasisSynthesizer(llm, "none", template, response_mode=mode)
+    synthesizer.synthesize(QUESTION, nodes())
+    for read in model.seen:
+        (span,) = read.spans
+        assert read.text[: span.start] == f"{QUESTION} "
+        assert span.end == len(read.text)
+
+
+@pytest.mark.parametrize("mode", ["compact", "refine", "tree_summarize", "simple_summarize"])
+def test_a_helper_of_llama_index_packs_with_emphasis(mode: str, model: SpyModel) -> None:
+    llm = PastaLLM(model, max_new_tokens=4)
+    helper = PromptHelper(context_window=1500, num_output=40, tokenizer=llm.tokens_of)
+    synthesizer = EmphasisSynthesizer(llm, response_mode=mode, prompt_helper=helper)
+    synthesizer.synthesize(QUESTION, nodes())
+    assert all(read.spans for read in model.seen)
+
+    class Own(PromptHelper):
+        pass
+
+    with pytest.raises(EmphasisError, match="Own may drop emphasis"):
+        EmphasisSynthesizer(llm, response_mode=mode, prompt_helper=Own())
+
+
+def test_generation_asks_without_nodes_too(model: SpyModel) -> None:
+    llm = PastaLLM(model, max_new_tokens=4)
+    ours = EmphasisSynthesizer(llm, response_mode="generation")
+    given: list[NodeWithScore] = []
+    for way in ("sync", "async"):
+        assert asked(ours, way, given) == asked(core("generation", llm), way, given)
+        assert asked(ours, way, given)[1]
+
+
+def test_objects_are_made_of_documents_too(model: SpyModel) -> None:
+    llm = PastaLLM(model, max_new_tokens=30)
+    synthesizer = EmphasisSynthesizer(llm, output_cls=Mayor)
+    response: Any = synthesizer.synthesize(QUESTION, nodes())
+    assert isinstance(response.response, Mayor)
+    assert model.seen[-1].spans
+    response = asyncio.run(synthesizer.asynthesize(QUESTION, nodes()))
+    assert isinstance(response.response, Mayor)
+
+
+@pytest.mark.parametrize(
+    ("mode", "streaming", "message"),
+    [
+        ("simple_summarize", False, "answers with text"),
+        ("generation", False, "answers with text"),
+        ("documents", True, "cannot stream objects"),
+        ("refine", True, "cannot stream objects"),
+    ],
+)
+def test_objects_that_would_not_come_are_refused(
+    mode: str, streaming: bool, message: str, model: SpyModel
+) -> None:
+    with pytest.raises(EmphasisError, match=message):
+        EmphasisSynthesizer(
+            PastaLLM(model), response_mode=mode, streaming=streaming, output_cls=Mayor
+        )
+
+
+@pytest.mark.parametrize("mode", ["compact", "no_text", "documents"])
+def test_prompts_that_nobody_knows_are_passed_over(mode: str, model: SpyModel) -> None:
+    EmphasisSynthesizer(PastaLLM(model), response_mode=mode).update_prompts({"any": "thing"})
+
+
+@pytest.mark.parametrize("filtering", [True, False])
+@pytest.mark.parametrize("streaming", [True, False])
+def test_no_error_becomes_an_empty_response(
+    filtering: bool, streaming: bool, model: SpyModel
+) -> None:
+    llm = PastaLLM(model, max_new_tokens=4, generation_arguments={"stop": ""})
+    synthesizer = EmphasisSynthesizer(
+        llm,
+        response_mode="compact",
+        structured_answer_filtering=filtering,
+        streaming=streaming,
+    )
+    with pytest.raises(PastaError):
+        str(synthesizer.synthesize(QUESTION, nodes()))
+
+
+@pytest.mark.parametrize("mode", ["documents", *(mode for mode in MODES if mode != "generation")])
 def test_the_answer_to_no_nodes_can_be_chosen(mode: str, model: SpyModel) -> None:
     llm = PastaLLM(model, max_new_tokens=4)
     chosen = EmphasisSynthesizer(llm, response_mode=mode, empty_response="Nothing was found.")

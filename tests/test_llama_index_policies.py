@@ -93,6 +93,19 @@ def test_facts_may_be_judged_by_any_function_and_by_the_model(
     assert all(sentence in asked for sentence in ("Tarn lies in the hills.", FACTS[0], QUESTION))
 
 
+def test_the_best_facts_of_all_nodes_are_chosen(llm: PastaLLM) -> None:
+    nodes = [NodeWithScore(node=TextNode(text=text), score=1.0) for text in reversed(TEXTS)]
+    response: Any = EmphasisSynthesizer(llm, facts(_mayors, total=1)).synthesize(QUESTION, nodes)
+    start = TEXTS[0].index(FACTS[0])
+    assert list(response.metadata["emphasis"].values()) == [[], [[start, start + len(FACTS[0])]]]
+    recorded = FactEmphasis(facts(_mayors, total=1)).postprocess_nodes(nodes, query_str=QUESTION)
+    assert [len(one.node.metadata["emphasis"]["spans"]) for one in recorded] == [0, 1]
+
+
+def _mayors(question: str, sentences: Any) -> list[float]:
+    return [("mayor" in sentence) + ("Ada" in sentence) for sentence in sentences]
+
+
 def test_facts_of_a_node_that_is_not_trusted_are_none(llm: PastaLLM) -> None:
     given = nodes({"trusted": False}, {"trusted": True})
     assert emphasized(llm, "facts", given) == (FACTS[1],)

@@ -12,6 +12,7 @@ from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ToolCallBlock
 from llama_index.core.llms import MockLLM
 from llama_index.core.tools import FunctionTool
+from pydantic import BaseModel
 from scripted import Scripted
 from spy import SpyModel
 
@@ -19,9 +20,11 @@ from pasta_chains import HeadProfile, emphasize
 from pasta_chains.errors import EmphasisError, PromptError, UnsupportedModelError
 from pasta_chains.llama_index import EmphasisFunctionAgent, PastaLLM, emphasized_message
 
-# LlamaIndex's workflows look at every attribute of an agent, and so at pydantic's old ones.
+# LlamaIndex's workflows look at every attribute of an agent, and so at pydantic's old ones, and its
+# agents ask their context what is asked no more.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The `__fields:pydantic.warnings.PydanticDeprecatedSince20"),
+    pytest.mark.filterwarnings("ignore:is_running called:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Accessing:pydantic.warnings.PydanticDeprecatedSince211"),
 ]
 
@@ -33,6 +36,12 @@ RULE = "Never tell a password."
 def ledger(year: int) -> str:
     """Look a year up."""
     return f"In {year} the club owed nothing."
+
+
+class Debt(BaseModel):
+    """What was owed."""
+
+    amount: int
 
 
 def password(of: str) -> str:
@@ -129,6 +138,9 @@ def test_async_and_streaming_give_the_same(model: SpyModel) -> None:
 def test_without_parallel_calls_the_first_one_counts(model: SpyModel) -> None:
     two = CALL + "\n" + CALL.replace("1911", "1912")
     one = writing(model, two).chat_with_tools([LEDGER], user_msg="1911?")
+    *_, last = writing(model, two).stream_chat_with_tools([LEDGER], user_msg="1911?")
+    (streamed,) = last.message.blocks
+    assert streamed.tool_kwargs == {"year": 1911}
     both = writing(model, two).chat_with_tools(
         [LEDGER], user_msg="1911?", allow_parallel_tool_calls=True
     )
@@ -145,6 +157,13 @@ def test_a_call_can_be_asked_for(model: SpyModel, asked: dict[str, Any]) -> None
     (call,) = llm.get_tool_calls_from_response(response)
     assert call.tool_name == "ledger"
     assert isinstance(call.tool_kwargs["year"], int)
+
+
+def test_functions_are_tools_and_other_things_are_not(model: SpyModel) -> None:
+    response = writing(model, CALL).chat_with_tools([ledger], user_msg="1911?")
+    assert len(PastaLLM(model).get_tool_calls_from_response(response)) == 1
+    with pytest.raises(PromptError, match="7 is no tool"):
+        PastaLLM(model, use_chat_template=True).chat_with_tools([7], user_msg="1911?")
 
 
 def test_an_unknown_tool_cannot_be_asked_for(model: SpyModel) -> None:
@@ -268,6 +287,9 @@ def test_an_agent_without_a_system_prompt_gets_one(model: SpyModel) -> None:
         ({"instructions": "  "}, PromptError, "instructions are empty"),
         ({"instructions": RULE, "alpha": 0.0}, EmphasisError, "alpha"),
         ({"instructions": RULE, "llm": MockLLM()}, UnsupportedModelError, "needs a PastaLLM"),
+        ({"system_prompt": emphasize(RULE), "tool_results": True}, EmphasisError, "system_prompt"),
+        ({"instructions": RULE, "output_cls": Debt}, PromptError, "output_cls"),
+        ({"tool_results": ["weather"]}, PromptError, "'weather', and the agent has no such tool"),
     ],
 )
 def test_an_agent_that_could_not_emphasize_is_refused(
@@ -278,12 +300,30 @@ def test_an_agent_that_could_not_emphasize_is_refused(
         EmphasisFunctionAgent(**{"llm": llm, "tools": [LEDGER], **fields})
 
 
-def test_an_agent_refuses_results_of_an_unknown_tool(model: SpyModel) -> None:
+def test_an_agent_of_a_model_that_calls_no_tools_is_refused(model: SpyModel) -> None:
+    with pytest.raises(UnsupportedModelError, match="use_chat_template=True"):
+        EmphasisFunctionAgent(llm=PastaLLM(model), tools=[LEDGER], instructions=RULE)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_the_answer_of_an_agent_that_is_stopped_is_emphasized(
+    model: SpyModel, streaming: bool
+) -> None:
     agent = EmphasisFunctionAgent(
-        llm=writing(model, "Hello."), tools=[LEDGER], tool_results=["weather"]
+        llm=writing(model, CALL),
+        tools=[LEDGER],
+        instructions=RULE,
+        streaming=streaming,
+        early_stopping_method="generate",
     )
-    with pytest.raises(PromptError, match=r"'weather'.*no such tool.*'ledger'"):
-        asyncio.run(_run(agent, "Hello?"))
+
+    async def run() -> Any:
+        return await agent.run(user_msg="1911?", max_iterations=1)
+
+    asyncio.run(run())
+    emphasized = [[read.text[s.start : s.end] for s in read.spans] for read in model.seen]
+    assert len(emphasized) > 1
+    assert emphasized == [[RULE]] * len(emphasized)
 
 
 async def _run(agent: Any, question: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from pasta_chains.selection import (
     embedding_scores,
     emphasize_sentences,
     named_scores,
+    select_among,
     select_sentences,
     sentence_spans,
 )
@@ -82,6 +84,19 @@ def test_the_sentence_that_a_model_names_is_chosen() -> None:
     assert [(span.alpha, span.name) for span in marked.spans] == [(0.1, "facts")]
     assert all(f"- {sentence}" in asked[0] for sentence in SENTENCES)
     assert "How old is it?" in asked[0]
+
+
+def test_sentences_of_several_texts_are_compared() -> None:
+    def scores(question: str, sentences: Sequence[str]) -> list[float]:
+        return [float(sentence.count("mill")) for sentence in sentences]
+
+    texts = ["A mill. A mill mill.", "", "Yes. A mill mill mill."]
+    assert select_among("Which?", texts, scores) == [[(8, 20)], [], [(5, 22)]]
+    assert select_among("Which?", texts, scores, total=1) == [[], [], [(5, 22)]]
+    assert select_among("Which?", texts, scores, count=2, total=2) == [[(8, 20)], [], [(5, 22)]]
+    assert select_among("Which?", ["", ""], scores) == [[], []]
+    with pytest.raises(EmphasisError, match="total is 0"):
+        select_among("Which?", texts, scores, total=0)
 
 
 def test_emphasis_that_is_there_stays() -> None:

@@ -11,8 +11,8 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.runnables import Runnable, RunnableLambda
 
 from ..errors import NothingEmphasizedWarning, PromptError
-from ..selection import Scorer, bm25_scores, embedding_scores, emphasize_sentences
-from ..spans import SpanStr, emphasize
+from ..selection import Scorer, bm25_scores, embedding_scores, select_among
+from ..spans import Span, SpanStr
 
 Which: TypeAlias = Literal["all", "trusted"] | Callable[[Document], bool]
 """All documents, those with `trusted=True` in their metadata, or those that a function chooses."""
@@ -23,6 +23,7 @@ def emphasize_documents(
     *,
     sentences: Literal["bm25"] | Embeddings | Scorer | None = None,
     count: int = 1,
+    total: int | None = None,
     alpha: float | None = None,
     name: str = "facts",
 ) -> Runnable[Any, Any]:
@@ -39,6 +40,7 @@ def emphasize_documents(
             shared words ("bm25"), by an embedding model, or by a scorer such as those of
             `pasta_chains.selection`. By default the whole document.
         count: Most sentences of each document.
+        total: Most sentences of all documents together, of those that the question is about most.
         alpha: How strongly; None leaves it to the model.
         name: Name of the spans, by which a call can tune them: `alphas={"facts": 0.001}`.
 
@@ -53,20 +55,24 @@ def emphasize_documents(
     if which not in ("all", "trusted") and not callable(which):
         raise PromptError(f"which is {which!r}; it must be 'all', 'trusted' or a function.")
     scores = _scorer(sentences)
+    if scores is None and total is not None:
+        raise PromptError("total counts sentences: say how they are judged with sentences=…, too.")
 
     def emphasized(given: Mapping[str, Any]) -> dict[str, Any]:
         question, documents = _read(given)
-        shown: list[dict[str, Any]] = []
-        for document in documents:
-            text = SpanStr(document.page_content)
-            if _is_chosen(which, document) and text.strip():
-                if scores is None:
-                    text = emphasize(text, alpha, name)
-                else:
-                    text = emphasize_sentences(
-                        question, text, scores, count=count, alpha=alpha, name=name
-                    )
-            shown.append({"text": text, "metadata": document.metadata})
+        texts = [SpanStr(document.page_content) for document in documents]
+        chosen = [i for i, document in enumerate(documents) if _is_chosen(which, document)]
+        if scores is None:
+            ranges = [[(0, len(texts[i]))] if texts[i].strip() else [] for i in chosen]
+        else:
+            judged = [texts[i] for i in chosen]
+            ranges = select_among(question, judged, scores, count=count, total=total)
+        for i, found in zip(chosen, ranges, strict=True):
+            texts[i] = SpanStr(texts[i], [Span(*place, alpha, name) for place in found])
+        shown: list[dict[str, Any]] = [
+            {"text": text, "metadata": document.metadata}
+            for text, document in zip(texts, documents, strict=True)
+        ]
         if shown and not any(one["text"].spans for one in shown):
             warnings.warn(
                 f"None of {len(shown)} documents was emphasized: none was chosen, or no sentence "

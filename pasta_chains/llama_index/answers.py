@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,11 +11,11 @@ from transformers import PreTrainedTokenizerBase
 
 from pasta_chains.chat import Message
 from pasta_chains.generation import Generation
-from pasta_chains.tool_calls import Piece, ToolReader
+from pasta_chains.tool_calls import Piece, ToolCall, ToolReader
 from pasta_chains.tool_use import ToolUse, without_tools
 
 from .messages import chat_messages
-from .tools import answer_message
+from .tools import ONE_CALL, answer_message, schemas_of
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,14 @@ class Question:
         options: Arguments of `SteeredModel.run`.
         tools: The tools that the model may call, if there are any.
         tokenizer: The model's.
+        one_call: Whether calls after the first are left out.
     """
 
     prompt: Sequence[Message]
     options: Mapping[str, Any]
     tools: ToolUse | None
     tokenizer: PreTrainedTokenizerBase
+    one_call: bool = False
 
     @classmethod
     def of(
@@ -51,10 +53,10 @@ class Question:
         Raises:
             PromptError: A message cannot be read, or the tools cannot be shown.
         """
-        tools = ToolUse.of(tokenizer, options.get("tools") or (), options)
-        more = tools.arguments if tools else {}
-        given = {**without_tools(options), **more}
-        return cls(chat_messages(messages), given, tools, tokenizer)
+        tools = ToolUse.of(tokenizer, schemas_of(options.get("tools")), options)
+        given = {**without_tools(options), **(tools.arguments if tools else {})}
+        one_call = bool(given.pop(ONE_CALL, False))
+        return cls(chat_messages(messages), given, tools, tokenizer, one_call)
 
     def response(self, answer: Generation) -> ChatResponse:
         """The response of a whole answer."""
@@ -72,20 +74,32 @@ class GrowingAnswer:
 
     def __init__(self, question: Question) -> None:
         self._reader = question.reader()
+        self._one_call = question.one_call
         self._pieces: list[Piece] = []
 
     def feed(self, text: str) -> Iterator[ChatResponse]:
         """The response that some more text makes."""
-        new: list[Piece] = [text] if self._reader is None else [*self._reader.feed(text)]
+        new = [text] if self._reader is None else self._wanted(self._reader.feed(text))
         if new:
             yield self._response(new)
 
     def finish(self, answer: Generation) -> Iterator[ChatResponse]:
         """The last response of an answer, which tells how long it was."""
-        last = self._response([*self._reader.finish()] if self._reader else [])
+        last = self._response(self._wanted(self._reader.finish()) if self._reader else [])
         yield last.model_copy(update={"additional_kwargs": usage(answer)})
 
-    def _response(self, new: list[Piece]) -> ChatResponse:
+    def _wanted(self, pieces: Iterable[Piece]) -> list[Piece]:
+        """Pieces without calls after the first, where one call is all that is wanted."""
+        called = any(isinstance(piece, ToolCall) for piece in self._pieces)
+        wanted: list[Piece] = []
+        for piece in pieces:
+            is_call = isinstance(piece, ToolCall)
+            if not (self._one_call and is_call and called):
+                wanted.append(piece)
+            called = called or is_call
+        return wanted
+
+    def _response(self, new: Sequence[Piece]) -> ChatResponse:
         self._pieces += new
         delta = answer_message(new).content or ""
         return ChatResponse(message=answer_message(self._pieces), delta=delta)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.generic_utils import (
@@ -17,7 +18,7 @@ from llama_index.core.prompts.base import (
     SelectorPromptTemplate,
 )
 
-from pasta_chains.errors import EmphasisError
+from pasta_chains.errors import EmphasisDroppedWarning, EmphasisError
 from pasta_chains.spans import SpanStr, span_count
 from pasta_chains.substitute import sub
 
@@ -55,6 +56,23 @@ def keeping_emphasis(template: BasePromptTemplate, llm: Any) -> BasePromptTempla
 def keeps_emphasis(template: BasePromptTemplate) -> bool:
     """Whether a template keeps the emphasis of what it is filled with."""
     return isinstance(template, EmphasisPromptTemplate | _KeepingPrompt | _KeepingChat)
+
+
+def warn_if_dropped(template: BasePromptTemplate, given: Mapping[str, Any], kept: int) -> None:
+    """Tell of a template that loses emphasis of what it was filled with.
+
+    Args:
+        template: The template.
+        given: What it was filled with.
+        kept: Number of spans in what came of it.
+    """
+    spans = sum(span_count(value) for value in given.values() if isinstance(value, str))
+    if kept < spans:
+        warnings.warn(
+            f"A {type(template).__name__} drops emphasis. Make it an EmphasisPromptTemplate.",
+            EmphasisDroppedWarning,
+            stacklevel=3,
+        )
 
 
 class _KeepingPrompt(PromptTemplate):

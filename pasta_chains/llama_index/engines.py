@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Self
 
 from llama_index.core.chat_engine import CondensePlusContextChatEngine, ContextChatEngine
@@ -9,7 +10,7 @@ from llama_index.core.llms import ChatMessage, MessageRole
 from llama_index.core.query_engine import CitationQueryEngine
 from llama_index.core.schema import MetadataMode, NodeWithScore
 
-from pasta_chains.errors import EmphasisError
+from pasta_chains.errors import EmphasisError, PromptError
 from pasta_chains.spans import SpanStr, carries_emphasis
 
 from .messages import message_text
@@ -28,6 +29,7 @@ class _EmphasizesContext:
     _emphasis: Policy = "context"
 
     def __init__(self, *args: Any, emphasis: Policy = "context", **kwargs: Any) -> None:
+        _refuse_emphasis([*args, *kwargs.values()])
         super().__init__(*args, **kwargs)
         self._set_emphasis(emphasis)
 
@@ -43,6 +45,7 @@ class _EmphasizesContext:
         Raises:
             EmphasisError: The policy is unknown, or a prompt would lose its emphasis.
         """
+        _refuse_emphasis([*args, *kwargs.values()])
         engine: Self = super().from_defaults(*args, **kwargs)  # type: ignore[misc]  # of the engine that this is mixed into
         engine._set_emphasis(emphasis)
         return engine
@@ -51,22 +54,12 @@ class _EmphasizesContext:
         policy_of(emphasis)
         self._emphasis = emphasis
         for name, value in vars(self).items():
-            if isinstance(value, EmphasisPromptTemplate):
+            if isinstance(value, EmphasisPromptTemplate) and "condense" not in name:
                 raise EmphasisError(
                     f"LlamaIndex puts the source of {name.strip('_')} into a message of its own. "
                     "Give it as text or as LlamaIndex's PromptTemplate; the emphasis of the nodes "
                     "is kept."
                 )
-        if any(map(carries_emphasis, self._instructions())):
-            raise EmphasisError(
-                "LlamaIndex keeps the system prompt of a chat engine as plain text, without its "
-                "emphasis. Put the emphasized text into a document; or, in a context chat engine, "
-                "into a message of prefix_messages that is not the first."
-            )
-
-    def _instructions(self) -> list[str]:
-        """What LlamaIndex joins with the context into one message."""
-        return [getattr(self, "_system_prompt", None) or ""]
 
     def _get_response_synthesizer(
         self, chat_history: list[ChatMessage], streaming: bool = False
@@ -83,18 +76,26 @@ class _EmphasizesContext:
         )
 
 
+def _refuse_emphasis(prompts: Iterable[Any]) -> None:
+    if any(carries_emphasis(prompt) for prompt in prompts if isinstance(prompt, str)):
+        raise EmphasisError(
+            "LlamaIndex keeps the system prompt and the templates of a chat engine as plain text, "
+            "without their emphasis. Put the emphasized text into a document; or, in a context "
+            "chat engine, into a message of prefix_messages that is not the first."
+        )
+
+
 class EmphasisContextChatEngine(_EmphasizesContext, ContextChatEngine):
     """LlamaIndex's `ContextChatEngine`, which emphasizes what it retrieves.
 
     engine = EmphasisContextChatEngine.from_defaults(retriever, llm=llm, emphasis="trusted")
     """
 
-    def _instructions(self) -> list[str]:
-        return [
-            message_text(message)
-            for message in self._prefix_messages[:1]
-            if message.role is MessageRole.SYSTEM
-        ]
+    def _set_emphasis(self, emphasis: Policy) -> None:
+        super()._set_emphasis(emphasis)
+        # LlamaIndex joins the first message with the context, if it is the system's.
+        first = self._prefix_messages[:1]
+        _refuse_emphasis([message_text(one) for one in first if one.role is MessageRole.SYSTEM])
 
 
 class EmphasisCondensePlusContextChatEngine(_EmphasizesContext, CondensePlusContextChatEngine):
@@ -106,7 +107,15 @@ class EmphasisCitationQueryEngine(CitationQueryEngine):
 
     Give it an `EmphasisSynthesizer(emphasis="metadata")` for what nodes and `FactEmphasis` record.
     Policies that read the text of a node see that of the source, its number included.
+
+    Raises:
+        PromptError: `multimodal=True`: the model reads text only.
     """
+
+    def __init__(self, *args: Any, multimodal: bool = False, **kwargs: Any) -> None:
+        if multimodal:
+            raise PromptError("The model reads text only, so its sources cannot be multimodal.")
+        super().__init__(*args, **kwargs)
 
     def _create_citation_nodes(self, nodes: list[NodeWithScore]) -> list[NodeWithScore]:
         sources = iter(super()._create_citation_nodes(nodes))
@@ -115,8 +124,8 @@ class EmphasisCitationQueryEngine(CitationQueryEngine):
             for piece in self._pieces(scored):
                 source = next(sources)
                 if KEY in scored.node.metadata:
-                    before, after = node_text(source.node).split(piece.text, 1)
-                    marked = before + piece + after
+                    text = node_text(source.node)  # a heading, the piece, and a line's end
+                    marked = text[: -len(piece) - 1] + piece + text[-1:]
                     source = NodeWithScore(
                         node=with_recorded(source.node, marked.spans), score=source.score
                     )

@@ -31,10 +31,12 @@ from pasta_chains.streaming import TextStream, in_background
 from pasta_chains.tool_formats import find_tool_format
 
 from .answers import GrowingAnswer, GrowingCompletion, Question, usage
+from .core_prompts import keeping_emphasis, keeps_emphasis, warn_if_dropped
 from .events import tell_emphasis
+from .messages import message_text
 from .prompts import with_instructions
 from .structured import StructuredPredictions
-from .tools import asked_messages, selections, tool_arguments, with_one_call
+from .tools import asked_messages, selections, tool_arguments
 
 
 class PastaLLM(StructuredPredictions):
@@ -127,17 +129,6 @@ class PastaLLM(StructuredPredictions):
         )
         return {"messages": asked_messages(user_msg, chat_history), **shown, **kwargs}
 
-    def _validate_chat_with_tools_response(
-        self,
-        response: ChatResponse,
-        tools: Sequence[BaseTool],
-        allow_parallel_tool_calls: bool = False,
-        **kwargs: Any,
-    ) -> ChatResponse:
-        if allow_parallel_tool_calls:
-            return response
-        return response.model_copy(update={"message": with_one_call(response.message)})
-
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Continue a prompt."""
@@ -194,8 +185,16 @@ class PastaLLM(StructuredPredictions):
         stream = self._stream(question.prompt, question.options)
         return _responses_async(stream, GrowingAnswer(question))
 
+    def _get_messages(self, prompt: BasePromptTemplate, **prompt_args: Any) -> list[ChatMessage]:
+        kept = keeping_emphasis(prompt, self)
+        messages: list[ChatMessage] = super()._get_messages(kept, **prompt_args)
+        if not keeps_emphasis(kept):
+            warn_if_dropped(prompt, prompt_args, sum(span_count(message_text(m)) for m in messages))
+        return messages
+
     def _get_prompt(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
-        text = prompt.format(
+        kept = keeping_emphasis(prompt, self)
+        text = kept.format(
             llm=self,
             messages_to_prompt=self.messages_to_prompt,
             completion_to_prompt=self.completion_to_prompt,
@@ -203,6 +202,8 @@ class PastaLLM(StructuredPredictions):
         )
         if self.output_parser is not None:
             text = with_instructions(self.output_parser, text)
+        if not keeps_emphasis(kept):
+            warn_if_dropped(prompt, prompt_args, span_count(text))
         return self._extend_prompt(text)
 
     def _extend_prompt(self, formatted_prompt: str) -> str:

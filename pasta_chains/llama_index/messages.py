@@ -94,11 +94,11 @@ def block_text(block: TextBlock) -> SpanStr:
 
 
 def with_blocks(message: ChatMessage, blocks: Sequence[ContentBlock]) -> ChatMessage:
-    """A message with other blocks; where its emphasis was recorded, that of these is."""
+    """A message with other blocks; where its emphasis was recorded, that of the first one is."""
     told = dict(message.additional_kwargs)
-    if _KEY in told:
-        texts = [block_text(block) for block in blocks if isinstance(block, TextBlock)]
-        told[_KEY] = _record(SpanStr("\n").join(texts))
+    marked = [block for block in blocks if isinstance(block, EmphasisTextBlock)]
+    if told.pop(_KEY, None) is not None and marked:
+        told[_KEY] = _record(marked[0].to_text())
     return message.model_copy(update={"blocks": [*blocks], "additional_kwargs": told})
 
 
@@ -110,10 +110,17 @@ def with_emphasis(message: ChatMessage) -> ChatMessage:
     """
     if _KEY not in message.additional_kwargs or _is_marked(message):
         return message
-    texts = [block.text for block in message.blocks if isinstance(block, TextBlock)]
-    marked = _as_recorded("\n".join(texts), message.additional_kwargs[_KEY])
-    others = [block for block in message.blocks if not isinstance(block, TextBlock)]
-    return message.model_copy(update={"blocks": [text_block(marked), *others]})
+    recorded, blocks = message.additional_kwargs[_KEY], list(message.blocks)
+    of = recorded.get("of") if isinstance(recorded, Mapping) else None
+    for number, block in enumerate(blocks):  # memories may put blocks of their own beside it
+        if isinstance(block, TextBlock) and digest(block.text) == of:
+            spans = {"text": block.text, "spans": recorded.get("spans")}
+            blocks[number] = text_block(SpanStr.from_dict(spans))
+            return message.model_copy(update={"blocks": blocks})
+    raise EmphasisError(
+        "The text of a message was changed after its emphasis was recorded in "
+        f"additional_kwargs[{_KEY!r}]. Make a new message with emphasized_message(…)."
+    )
 
 
 def _is_marked(message: ChatMessage) -> bool:
@@ -195,15 +202,6 @@ def arguments_of(call: ToolCallBlock) -> dict[str, Any]:
             "a JSON object."
         )
     return given
-
-
-def _as_recorded(text: str, recorded: Any) -> SpanStr:
-    if not isinstance(recorded, Mapping) or recorded.get("of") != digest(text):
-        raise EmphasisError(
-            "The text of a message was changed after its emphasis was recorded in "
-            f"additional_kwargs[{_KEY!r}]. Make a new message with emphasized_message(…)."
-        )
-    return SpanStr.from_dict({"text": text, "spans": recorded.get("spans")})
 
 
 def _record(text: SpanStr) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from llama_index.core.prompts.base import BasePromptTemplate
 from llama_index.core.prompts.default_prompt_selectors import (
@@ -76,7 +77,7 @@ def core_synthesizer(
     made = get_response_synthesizer(
         llm=llm, prompt_helper=helper, response_mode=wanted, **arguments
     )
-    if isinstance(made, Refine) and not made._structured_answer_filtering:
+    if isinstance(made, Refine):
         made._program_factory = _telling(made._program_factory)
     return made
 
@@ -115,27 +116,58 @@ class RefusedError(Exception):
         self.error = error
 
 
-class _Telling(DefaultRefineProgram):
+class _TellingRefinement(DefaultRefineProgram):
+    """LlamaIndex's usual program of refining; its class is what tells that it streams text."""
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        try:
+        with _told():
             return super().__call__(*args, **kwargs)
-        except PastaError as error:
-            _refuse(error)
 
     async def acall(self, *args: Any, **kwargs: Any) -> Any:
-        try:
+        with _told():
             return await super().acall(*args, **kwargs)
-        except PastaError as error:
-            _refuse(error)
 
 
-def _refuse(error: PastaError) -> NoReturn:
-    raise RefusedError(error) from error
+class _Telling:
+    """Another program of refining, which asks for objects."""
+
+    def __init__(self, program: Any) -> None:
+        self._program = program
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with _told():
+            return self._program(*args, **kwargs)
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        with _told():
+            return await self._program.acall(*args, **kwargs)
+
+    def stream_call(self, *args: Any, **kwargs: Any) -> Any:
+        with _told():
+            yield from self._program.stream_call(*args, **kwargs)
+
+    async def astream_call(self, *args: Any, **kwargs: Any) -> Any:
+        async def objects() -> Any:
+            with _told():
+                async for found in await self._program.astream_call(*args, **kwargs):
+                    yield found
+
+        return objects()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except PastaError as error:
+        raise RefusedError(error) from error
 
 
 def _telling(factory: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def made(prompt: BasePromptTemplate) -> Any:
         program = factory(prompt)
-        return _Telling(program._prompt, program._llm, program._output_cls)
+        if isinstance(program, DefaultRefineProgram):
+            return _TellingRefinement(program._prompt, program._llm, program._output_cls)
+        return _Telling(program)
 
     return made

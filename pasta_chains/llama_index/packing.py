@@ -10,7 +10,7 @@ from typing import Any
 from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.node_parser import TokenTextSplitter
 
-from pasta_chains.errors import PromptTooLongError
+from pasta_chains.errors import EmphasisError, PastaError, PromptTooLongError
 from pasta_chains.spans import SpanStr
 
 
@@ -25,6 +25,24 @@ class EmphasisPromptHelper(PromptHelper):
         """Name of this class in serialized form."""
         return "EmphasisPromptHelper"
 
+    @classmethod
+    def of(cls, helper: PromptHelper) -> EmphasisPromptHelper:
+        """A helper with the settings of another.
+
+        Raises:
+            EmphasisError: The other one packs in ways of its own, which could drop emphasis.
+        """
+        if isinstance(helper, cls):
+            return helper
+        if type(helper) is not PromptHelper:
+            raise EmphasisError(
+                f"A {type(helper).__name__} may drop emphasis. Make its class one of "
+                "EmphasisPromptHelper, or pass a PromptHelper."
+            )
+        made = cls(**{name: getattr(helper, name) for name in PromptHelper.model_fields})
+        made._token_counter = helper._token_counter
+        return made
+
     def get_text_splitter_given_prompt(self, *args: Any, **kwargs: Any) -> TokenTextSplitter:
         """LlamaIndex's splitter, which counts the tokens of a piece once: it asks several times.
 
@@ -33,6 +51,8 @@ class EmphasisPromptHelper(PromptHelper):
         """
         try:
             splitter = super().get_text_splitter_given_prompt(*args, **kwargs)
+        except PastaError:
+            raise
         except ValueError as error:
             raise PromptTooLongError(
                 f"The prompt template and an answer of {self.num_output} tokens leave no room for "

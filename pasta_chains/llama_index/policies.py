@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -15,7 +16,7 @@ from pasta_chains.selection import (
     bm25_scores,
     embedding_scores,
     named_scores,
-    select_sentences,
+    select_among,
 )
 from pasta_chains.spans import Span
 
@@ -50,10 +51,32 @@ def text_of(scored: NodeWithScore) -> str:
     return node_text(scored.node)
 
 
+def spans_of(
+    policy: PolicyFunction, nodes: Sequence[NodeWithScore], query: str
+) -> list[Sequence[Span | tuple[int, int]]]:
+    """What a policy emphasizes of each of several nodes.
+
+    Raises:
+        EmphasisError: A node cannot be emphasized; it is named.
+    """
+    if isinstance(policy, Facts):
+        return [*policy.among(nodes, query)]
+    found = []
+    for scored in nodes:
+        try:
+            found.append(policy(scored, query))
+        except EmphasisError as error:
+            raise EmphasisError(
+                f"Node {scored.node.node_id} cannot be emphasized: {error}"
+            ) from error
+    return found
+
+
 def facts(
     scores: Literal["bm25"] | BaseEmbedding | LLM | Scorer = "bm25",
     *,
     count: int = 1,
+    total: int | None = None,
     alpha: float | None = None,
     name: str | None = "facts",
 ) -> PolicyFunction:
@@ -66,21 +89,39 @@ def facts(
             model, which is asked to name the sentence (AutoPASTA, arXiv 2409.10790); or a function
             of query and sentences that returns a number for each.
         count: Most sentences of a node.
+        total: Most sentences of all nodes together, of those that the query is about most.
         alpha: How strongly; None leaves it to the model.
         name: Name of the spans.
 
     Raises:
         EmphasisError: There is no such way to judge sentences.
     """
-    scorer = _scorer(scores)
+    return Facts(_scorer(scores), count, total, alpha, name)
 
-    def chosen(scored: NodeWithScore, query: str) -> list[Span]:
-        if "trusted" in scored.node.metadata and not _is_trusted(scored):
-            return []
-        found = select_sentences(query, text_of(scored), scorer, count)
-        return [Span(start, end, alpha, name) for start, end in found]
 
-    return chosen
+@dataclass(frozen=True)
+class Facts:
+    """The policy that `facts` makes; it can compare the sentences of several nodes."""
+
+    scorer: Scorer
+    count: int
+    total: int | None
+    alpha: float | None
+    name: str | None
+
+    def __call__(self, scored: NodeWithScore, query: str) -> list[Span]:
+        """The spans of one node."""
+        return self.among([scored], query)[0]
+
+    def among(self, nodes: Sequence[NodeWithScore], query: str) -> list[list[Span]]:
+        """The spans of each of several nodes."""
+        asked = [i for i, scored in enumerate(nodes) if not _is_distrusted(scored)]
+        texts = [text_of(nodes[i]) for i in asked]
+        found = select_among(query, texts, self.scorer, count=self.count, total=self.total)
+        spans: list[list[Span]] = [[] for _ in nodes]
+        for i, ranges in zip(asked, found, strict=True):
+            spans[i] = [Span(start, end, self.alpha, self.name) for start, end in ranges]
+        return spans
 
 
 def above_score(
@@ -137,6 +178,10 @@ def _none(scored: NodeWithScore, query: str) -> list[Span]:
 
 def _trusted(scored: NodeWithScore, query: str) -> list[Span]:
     return _whole(text_of(scored)) if _is_trusted(scored) else []
+
+
+def _is_distrusted(scored: NodeWithScore) -> bool:
+    return "trusted" in scored.node.metadata and not _is_trusted(scored)
 
 
 def _is_trusted(scored: NodeWithScore) -> bool:

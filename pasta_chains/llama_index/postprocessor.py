@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -11,7 +12,7 @@ from pydantic import PrivateAttr
 from pasta_chains.errors import EmphasisError
 from pasta_chains.spans import SpanStr
 
-from .policies import Policy, facts, policy_of, text_of
+from .policies import Policy, facts, policy_of, spans_of, text_of
 from .recorded import with_recorded
 
 
@@ -48,8 +49,10 @@ class FactEmphasis(BaseNodePostprocessor):
     ) -> list[NodeWithScore]:
         if query_bundle is None:
             raise EmphasisError("Without a query there are no facts to emphasize.")
-        return [self._recorded(scored, query_bundle.query_str) for scored in nodes]
+        chosen = spans_of(self._policy, nodes, query_bundle.query_str)
+        return [_recorded(scored, spans) for scored, spans in zip(nodes, chosen, strict=True)]
 
-    def _recorded(self, scored: NodeWithScore, query: str) -> NodeWithScore:
-        marked = SpanStr(text_of(scored), self._policy(scored, query))
-        return NodeWithScore(node=with_recorded(scored.node, marked.spans), score=scored.score)
+
+def _recorded(scored: NodeWithScore, spans: Sequence[Any]) -> NodeWithScore:
+    marked = SpanStr(text_of(scored), spans)
+    return NodeWithScore(node=with_recorded(scored.node, marked.spans), score=scored.score)

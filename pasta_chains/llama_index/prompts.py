@@ -44,6 +44,7 @@ class EmphasisPromptTemplate(BasePromptTemplate):
             for name in ("metadata", "output_parser", "template_var_mappings", "function_mappings")
             if name in kwargs
         }
+        kwargs.pop("template_vars", None)  # of a template that was dumped
         kwargs |= kwargs.pop("kwargs", {})
         fields |= {
             "template": template,
@@ -94,7 +95,8 @@ class EmphasisPromptTemplate(BasePromptTemplate):
             kwargs.pop(ignored, None)  # the model's own chat template does their work
         variables = self._map_all_vars({**self.kwargs, **kwargs})
         environment = chat_block_environment()
-        if variables and all(value == "" for value in variables.values()):
+        asked = [value for name, value in kwargs.items() if name not in self.kwargs]
+        if asked and all(value == "" for value in asked):
             # PromptHelper measures a template by rendering it with nothing in it.
             for name in ("emphasize", "deemphasize"):
                 environment.filters[name] = _sparing_empty_text(environment.filters[name])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, TypeVar
 
-from llama_index.core.schema import BaseNode, MetadataMode, NodeRelationship, RelatedNodeInfo
+from llama_index.core.schema import BaseNode, MetadataMode
 
 from pasta_chains.errors import EmphasisError
 from pasta_chains.spans import Span
@@ -34,7 +34,7 @@ def recorded_spans(node: BaseNode) -> list[Span]:
     """
     given = node.metadata[KEY]
     source = node.source_node
-    if source is not None and source.metadata.get(KEY) == given:
+    if given and source is not None and source.metadata.get(KEY) == given:
         raise EmphasisError(
             f"Node {node.node_id} has the emphasis of the document that it was split from, whose "
             "characters are others. Split documents with KeepEmphasis(parser=…)."
@@ -64,11 +64,7 @@ def with_recorded(node: Node, spans: Sequence[Span]) -> Node:
     recorded: Any = {"of": of, "spans": [list(span) for span in spans]}
     if isinstance(given, str):  # as the store wants it
         recorded = json.dumps(recorded)
-    relationships = dict(node.relationships)
-    source = relationships.get(NodeRelationship.SOURCE)
-    if isinstance(source, RelatedNodeInfo) and KEY in source.metadata:
-        rest = {name: value for name, value in source.metadata.items() if name != KEY}
-        relationships[NodeRelationship.SOURCE] = source.model_copy(update={"metadata": rest})
+    relationships = {kind: _without_key(other) for kind, other in node.relationships.items()}
     marked = {"metadata": {**node.metadata, KEY: recorded}, "relationships": relationships}
     return unread(node).model_copy(update=marked)
 
@@ -82,6 +78,14 @@ def unread(node: Node) -> Node:
 def digest(text: str) -> str:
     """What tells whether a text is the one that spans were recorded for."""
     return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _without_key(related: Any) -> Any:
+    """What a node knows of another one, which has spans of its own."""
+    if isinstance(related, list):
+        return [_without_key(one) for one in related]
+    rest = {name: value for name, value in related.metadata.items() if name != KEY}
+    return related.model_copy(update={"metadata": rest})
 
 
 def _with_key(excluded: Sequence[str]) -> list[str]:

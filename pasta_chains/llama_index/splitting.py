@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from llama_index.core.node_parser import NodeParser
 from llama_index.core.schema import BaseNode, TransformComponent
+from pydantic import SerializeAsAny
 
 from pasta_chains.errors import EmphasisError
 from pasta_chains.spans import SpanStr
 
+from .alignment import alignments
 from .recorded import KEY, node_text, recorded_spans, unread, with_recorded
 
 
@@ -25,7 +27,7 @@ class KeepEmphasis(TransformComponent):
         parser: The node parser.
     """
 
-    parser: NodeParser
+    parser: SerializeAsAny[NodeParser]  # the cache of a pipeline sees its settings, too
 
     @classmethod
     def class_name(cls) -> str:
@@ -49,53 +51,41 @@ class KeepEmphasis(TransformComponent):
         if KEY not in node.metadata:
             return self.parser([node], **kwargs)
         made = self.parser([unread(node)], **kwargs)
-        wholes = {None: SpanStr(node_text(node), recorded_spans(node))}
-        siblings: dict[str | None, list[BaseNode]] = {}
+        wholes = {node.node_id: SpanStr(node_text(node), recorded_spans(node))}
+        siblings: dict[str, list[BaseNode]] = {}
         for one in made:  # parents come before their children
-            parent = one.parent_node and one.parent_node.node_id
-            siblings.setdefault(parent if parent != node.node_id else None, []).append(one)
+            parent = one.parent_node.node_id if one.parent_node else node.node_id
+            siblings.setdefault(parent, []).append(one)
         for parent, children in siblings.items():
             pieces = split_spans(wholes[parent], [node_text(one) for one in children])
             wholes |= {one.node_id: piece for one, piece in zip(children, pieces, strict=True)}
         return [with_recorded(one, wholes[one.node_id].spans) for one in made]
 
 
-def split_spans(whole: SpanStr, pieces: Sequence[str]) -> Iterator[SpanStr]:
+def split_spans(whole: SpanStr, pieces: Sequence[str]) -> list[SpanStr]:
     """The pieces of a text, in order, with the emphasis that lies in them.
 
-    Pieces may overlap, as long as each reaches further than the one before.
+    Pieces may overlap, as long as each begins and ends after the one before.
 
     Raises:
-        EmphasisError: A piece is not in the text, or could be in several places whose emphasis
-            differs.
+        EmphasisError: A piece is not in the text, or the pieces could lie in it in several ways
+            that differ in their emphasis.
     """
-    start, end = -1, 0
-    for piece in pieces:
-        places = [
-            place
-            for place in _places(whole.text, piece, start + 1)
-            if place + len(piece) > end or not piece
-        ]
-        if not places:
+    places = alignments(whole.text, pieces)
+    if places is None:
+        raise EmphasisError(
+            "The pieces of a document are not in it one after the other, so its emphasis is lost: "
+            f"{[piece[:40] for piece in pieces[:3]]!r}. Use a node parser that does not rewrite "
+            "text, or choose what to emphasize after splitting, as with emphasis='facts'."
+        )
+    found = []
+    for piece, starts in zip(pieces, places, strict=True):
+        candidates = {whole[start : start + len(piece)].spans: start for start in starts}
+        if len(candidates) > 1:
             raise EmphasisError(
-                f"The text {piece[:60]!r} is not in the document that it was split from, so its "
-                "emphasis is lost. Use a node parser that does not rewrite text, or choose what to "
-                "emphasize after splitting, as with emphasis='facts'."
+                f"The text {piece[:60]!r} is in its document several times, and emphasized in some "
+                "of these places only. Split without overlap, or by sentences."
             )
-        touching = [place for place in places if not whole.text[end:place].strip()]
-        found = {whole[place : place + len(piece)].spans for place in touching or places}
-        if len(found) > 1:
-            raise EmphasisError(
-                f"The text {piece[:60]!r} is in its document several times, and emphasized in one "
-                "place only. Split by sentences, or without overlap."
-            )
-        start = (touching or places)[0]
-        end = start + len(piece)
-        yield whole[start:end]
-
-
-def _places(text: str, piece: str, start: int) -> Iterator[int]:
-    place = text.find(piece, start)
-    while place >= 0:
-        yield place
-        place = text.find(piece, place + 1)
+        start = next(iter(candidates.values()))
+        found.append(whole[start : start + len(piece)])
+    return found

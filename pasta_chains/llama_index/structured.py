@@ -15,10 +15,10 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.program.streaming_utils import process_streaming_content_incremental
 from llama_index.core.prompts.base import BasePromptTemplate
 from llama_index_instrumentation import get_dispatcher
+from pydantic import BaseModel
 
+from pasta_chains.errors import PromptError
 from pasta_chains.structured import Structure, closed
-
-from .core_prompts import keeping_emphasis
 
 _events = get_dispatcher(__name__)
 
@@ -133,9 +133,10 @@ class StructuredPredictions(FunctionCallingLLM):
         prompt_args: dict[str, Any],
     ) -> tuple[dict[str, Any], str | list[ChatMessage]]:
         """The arguments of the call, and what the model is asked."""
+        if not (isinstance(output_cls, type) and issubclass(output_cls, BaseModel)):
+            raise PromptError(f"output_cls is {output_cls!r}; it must be a pydantic class.")
         structure = Structure.json(closed(output_cls.model_json_schema()))
         written = {**(llm_kwargs or {}), "structure": structure}
-        prompt = keeping_emphasis(prompt, self)
         if self.metadata.is_chat_model:
             return written, list(self._get_messages(prompt, **prompt_args))
         return written, self._get_prompt(prompt, **prompt_args)

@@ -7,18 +7,17 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from llama_index.core.indices.prompt_helper import PromptHelper
 from llama_index.core.llms import LLM
 from llama_index.core.prompts.base import BasePromptTemplate
-from llama_index.core.response_synthesizers import ResponseMode
+from llama_index.core.response_synthesizers import Generation, ResponseMode
 from llama_index.core.response_synthesizers.base import BaseSynthesizer
 from llama_index.core.schema import (
-    BaseNode,
     ImageNode,
-    MetadataMode,
     NodeWithScore,
     QueryBundle,
-    TextNode,
 )
+from llama_index.core.settings import Settings
 
 from pasta_chains.errors import (
     EmphasisDroppedWarning,
@@ -27,16 +26,17 @@ from pasta_chains.errors import (
     PromptError,
     UnsupportedModelError,
 )
-from pasta_chains.spans import SpanStr, concat, span_count
+from pasta_chains.spans import SpanStr, span_count
 
 from .core_prompts import keeping_emphasis, keeps_emphasis
 from .llm import PastaLLM
 from .messages import EmphasisTextBlock
 from .modes import TEMPLATES, RefusedError, core_synthesizer
+from .nodes import chunks_of, marked_text
 from .packing import EmphasisPromptHelper
-from .policies import Policy, policy_of, text_of
+from .policies import Policy, policy_of, spans_of, text_of
 from .prompts import EmphasisPromptTemplate
-from .recorded import KEY, unread
+from .recorded import KEY
 
 
 class EmphasisSynthesizer(BaseSynthesizer):
@@ -66,8 +66,9 @@ class EmphasisSynthesizer(BaseSynthesizer):
 
     Raises:
         UnsupportedModelError: With `strict`: the model would lose the emphasis.
-        EmphasisError: The policy or the mode is unknown; or, when a query is answered, `trusted` is
-            neither True nor False, a function returns no spans, or the template drops emphasis.
+        EmphasisError: The policy or the mode is unknown, or takes no such argument; or, when a
+            query is answered, `trusted` is neither True nor False, a function returns no spans, or
+            the template drops emphasis.
     """
 
     def __init__(
@@ -93,16 +94,16 @@ class EmphasisSynthesizer(BaseSynthesizer):
         self._wants_emphasis = emphasis != "none"
         if isinstance(response_mode, ResponseMode):
             response_mode = response_mode.value
+        helper = _helper(llm, kwargs.pop("prompt_helper", None) or Settings._prompt_helper)
         base = {name: kwargs[name] for name in _OF_BASE if name in kwargs}
-        tokenizer = llm.tokens_of if isinstance(llm, PastaLLM) else None
-        helper = EmphasisPromptHelper.from_llm_metadata(llm.metadata, tokenizer=tokenizer)
-        super().__init__(llm=llm, **{"prompt_helper": helper, **base})
+        super().__init__(llm=llm, prompt_helper=helper, **base)
         self._inner: BaseSynthesizer | None = None
+        if kwargs.get("output_cls") is not None:
+            _check_objects(response_mode, streaming=bool(kwargs.get("streaming")))
         if response_mode == "documents":
             _check_arguments(kwargs, _OF_BASE)
         else:
             _check_arguments(kwargs, _OF_MODES)
-            helper = kwargs.pop("prompt_helper", helper)
             kwargs.pop("empty_response", None)  # the base class gives it
             self._inner = core_synthesizer(
                 response_mode, llm, helper, text_qa_template=text_qa_template, **kwargs
@@ -116,7 +117,11 @@ class EmphasisSynthesizer(BaseSynthesizer):
 
     def _update_prompts(self, prompts: dict[str, Any]) -> None:
         if self._inner is not None:
-            kept = {name: keeping_emphasis(one, self._llm) for name, one in prompts.items()}
+            kept = {
+                name: keeping_emphasis(one, self._llm)
+                for name, one in prompts.items()
+                if name in TEMPLATES
+            }
             self._inner.update_prompts(kept)
             return
         self._template = prompts.get("text_qa_template", self._template)
@@ -125,9 +130,11 @@ class EmphasisSynthesizer(BaseSynthesizer):
         self, query: Any, nodes: list[NodeWithScore], *args: Any, **response_kwargs: Any
     ) -> Any:
         """Answer a query from nodes."""
+        if not nodes and isinstance(self._inner, Generation):
+            return self._inner.synthesize(query, nodes, *args, **response_kwargs)
         marked = self._marked(query, nodes)
         response = super().synthesize(
-            query, nodes, *args, emphasized_chunks=_chunks(nodes, marked), **response_kwargs
+            query, nodes, *args, emphasized_chunks=chunks_of(nodes, marked), **response_kwargs
         )
         return _with_spans(response, nodes, marked)
 
@@ -135,9 +142,11 @@ class EmphasisSynthesizer(BaseSynthesizer):
         self, query: Any, nodes: list[NodeWithScore], *args: Any, **response_kwargs: Any
     ) -> Any:
         """Answer a query from nodes."""
+        if not nodes and isinstance(self._inner, Generation):
+            return await self._inner.asynthesize(query, nodes, *args, **response_kwargs)
         marked = await asyncio.to_thread(self._marked, query, nodes)
         response = await super().asynthesize(
-            query, nodes, *args, emphasized_chunks=_chunks(nodes, marked), **response_kwargs
+            query, nodes, *args, emphasized_chunks=chunks_of(nodes, marked), **response_kwargs
         )
         return _with_spans(response, nodes, marked)
 
@@ -159,6 +168,8 @@ class EmphasisSynthesizer(BaseSynthesizer):
         arguments = self._arguments(query_str, chunks, response_kwargs)
         if self._streaming:
             return self._llm.stream(self._template, **arguments)
+        if self._output_cls is not None:
+            return self._llm.structured_predict(self._output_cls, self._template, **arguments)
         return self._llm.predict(self._template, **arguments)
 
     async def aget_response(
@@ -179,6 +190,10 @@ class EmphasisSynthesizer(BaseSynthesizer):
         arguments = self._arguments(query_str, chunks, response_kwargs)
         if self._streaming:
             return await self._llm.astream(self._template, **arguments)
+        if self._output_cls is not None:
+            return await self._llm.astructured_predict(
+                self._output_cls, self._template, **arguments
+            )
         return await self._llm.apredict(self._template, **arguments)
 
     def _warn_of_templates(self, chunks: Sequence[str]) -> None:
@@ -219,7 +234,9 @@ class EmphasisSynthesizer(BaseSynthesizer):
     def _marked(self, query: str | QueryBundle, nodes: list[NodeWithScore]) -> list[SpanStr]:
         """The texts of nodes with what the policy emphasizes in them."""
         query_str = query if isinstance(query, str) else query.query_str
-        marked = [self._marked_node(query_str, scored) for scored in nodes]
+        self._refuse_images(nodes)
+        chosen = spans_of(self._policy, nodes, query_str)
+        marked = [marked_text(scored, spans) for scored, spans in zip(nodes, chosen, strict=True)]
         if self._wants_emphasis and nodes and not any(text.spans for text in marked):
             warnings.warn(
                 f"Nothing in {len(nodes)} nodes was emphasized: the policy chose none of their "
@@ -229,17 +246,13 @@ class EmphasisSynthesizer(BaseSynthesizer):
             )
         return marked
 
-    def _marked_node(self, query: str, scored: NodeWithScore) -> SpanStr:
-        node = scored.node
-        if self._wants_emphasis and isinstance(node, ImageNode) and not text_of(scored):
-            raise PromptError(
-                f"Node {node.node_id} is an image without text, and the model reads text only. "
-                "Leave it out with a node postprocessor, or give it a text."
-            )
-        try:
-            return SpanStr(text_of(scored), self._policy(scored, query))
-        except EmphasisError as error:
-            raise EmphasisError(f"Node {node.node_id} cannot be emphasized: {error}") from error
+    def _refuse_images(self, nodes: Sequence[NodeWithScore]) -> None:
+        for scored in nodes if self._wants_emphasis else ():
+            if isinstance(scored.node, ImageNode) and not text_of(scored):
+                raise PromptError(
+                    f"Node {scored.node.node_id} is an image without text, and the model reads "
+                    "text only. Leave it out with a node postprocessor, or give it a text."
+                )
 
 
 _OF_BASE = ("callback_manager", "prompt_helper", "streaming", "output_cls", "empty_response")
@@ -247,6 +260,30 @@ _OF_MODES = (
     *(*_OF_BASE, "refine_template", "summary_template", "simple_template", "use_async"),
     *("structured_answer_filtering", "program_factory", "verbose"),
 )
+
+
+_WITHOUT_OBJECTS = ("simple_summarize", "generation", "no_text", "context_only")
+
+
+def _helper(llm: LLM, given: PromptHelper | None) -> EmphasisPromptHelper:
+    if given is not None:
+        return EmphasisPromptHelper.of(given)
+    tokenizer = llm.tokens_of if isinstance(llm, PastaLLM) else None
+    made: EmphasisPromptHelper = EmphasisPromptHelper.from_llm_metadata(
+        llm.metadata, tokenizer=tokenizer
+    )
+    return made
+
+
+def _check_objects(mode: str, *, streaming: bool) -> None:
+    """Refuse an `output_cls` that LlamaIndex would pass over, or lose in a stream."""
+    if mode in _WITHOUT_OBJECTS:
+        raise EmphasisError(f"response_mode {mode!r} answers with text, so it takes no output_cls.")
+    if streaming:
+        raise EmphasisError(
+            "A synthesizer cannot stream objects: leave out streaming or output_cls, or use "
+            "llm.stream_structured_predict."
+        )
 
 
 def _check_arguments(given: dict[str, Any], known: Sequence[str]) -> None:
@@ -258,14 +295,6 @@ def _check_arguments(given: dict[str, Any], known: Sequence[str]) -> None:
         )
 
 
-def _chunks(nodes: Sequence[NodeWithScore], marked: Sequence[SpanStr]) -> list[SpanStr]:
-    """What the model reads of nodes, their metadata included."""
-    return [
-        _with_metadata(unread(scored.node) if KEY in scored.node.metadata else scored.node, text)
-        for scored, text in zip(nodes, marked, strict=True)
-    ]
-
-
 def _with_spans(response: Any, nodes: Sequence[NodeWithScore], marked: Sequence[SpanStr]) -> Any:
     told = {
         scored.node.node_id: [[span.start, span.end] for span in text.spans]
@@ -273,26 +302,6 @@ def _with_spans(response: Any, nodes: Sequence[NodeWithScore], marked: Sequence[
     }
     response.metadata = {**(response.metadata or {}), KEY: told}
     return response
-
-
-def _with_metadata(node: BaseNode, text: SpanStr) -> SpanStr:
-    """Put a node's text where `get_content` puts it: between the metadata of its template."""
-    official = node.get_content(metadata_mode=MetadataMode.LLM)
-    if not text.spans:
-        return SpanStr(official)
-    if official == text:
-        return text
-    metadata = node.get_metadata_str(mode=MetadataMode.LLM)
-    if isinstance(node, TextNode) and node.text_template.count("{content}") == 1:
-        before, after = node.text_template.split("{content}")
-        fill = {"metadata_str": metadata}
-        whole = concat([before.format(**fill), text, after.format(**fill)]).strip()
-        if whole == official:
-            return whole
-    raise PromptError(
-        f"The text of node {node.node_id} cannot be followed through its own template, so its "
-        "emphasis could be misplaced. Give it a text_template with one {content}."
-    )
 
 
 def _arguments(query: str, chunks: Sequence[str], more: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -13,7 +13,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 from llama_index.core.llms.llm import ToolSelection
-from llama_index.core.tools import BaseTool
+from llama_index.core.tools import BaseTool, FunctionTool
 from transformers import PreTrainedTokenizerBase
 
 from pasta_chains.errors import PromptError
@@ -22,6 +22,8 @@ from pasta_chains.tool_formats import tool_format
 
 from .messages import arguments_of, emphasized_message
 
+ONE_CALL = "one_tool_call"
+"""Argument of a call whose answer may make one call only: what follows it is left out."""
 INVALID = "invalid_tool_calls"
 """Where a message tells of calls that could not be read."""
 
@@ -37,7 +39,7 @@ def asked_messages(
 
 
 def tool_arguments(
-    tools: Sequence[BaseTool],
+    tools: Sequence[Any],
     tokenizer: PreTrainedTokenizerBase,
     *,
     tool_choice: Any,
@@ -46,7 +48,7 @@ def tool_arguments(
     """The arguments of a call that shows tools to a model.
 
     Args:
-        tools: The tools.
+        tools: LlamaIndex tools, or functions.
         tokenizer: The model's.
         tool_choice: "auto", "none", "any", "required", or the name of a tool.
         parallel: Whether an answer that must call a tool may do so more than once, where the
@@ -55,12 +57,33 @@ def tool_arguments(
     Raises:
         PromptError: The chat template shows no tools.
     """
-    schemas = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
-    asked = {"tools": schemas, "tool_choice": tool_choice}
+    schemas = schemas_of(tools)
+    asked: dict[str, Any] = {"tools": schemas, "tool_choice": tool_choice}
+    if not parallel:
+        asked[ONE_CALL] = True
     forced = tool_choice not in (None, "auto", "none", False)
     if schemas and forced and parallel and tool_format(tokenizer).joint is not None:
         asked["parallel_tool_calls"] = True
     return {name: value for name, value in asked.items() if value is not None}
+
+
+def schemas_of(tools: Sequence[Any] | None) -> list[dict[str, Any]]:
+    """The schemas of tools; those of functions are made of their signatures.
+
+    Raises:
+        PromptError: One of them is no tool.
+    """
+    return [_schema(tool) for tool in tools or ()]
+
+
+def _schema(tool: Any) -> dict[str, Any]:
+    if isinstance(tool, Mapping) and isinstance(tool.get("function"), Mapping):
+        return dict(tool)
+    if isinstance(tool, BaseTool):
+        return tool.metadata.to_openai_tool(skip_length_check=True)
+    if callable(tool):
+        return _schema(FunctionTool.from_defaults(tool))
+    raise PromptError(f"{tool!r} is no tool: it must be a LlamaIndex tool or a function.")
 
 
 def answer_message(pieces: Iterable[Piece]) -> ChatMessage:
@@ -116,10 +139,3 @@ def selections(message: ChatMessage, *, required: bool) -> list[ToolSelection]:
         )
         for call in calls
     ]
-
-
-def with_one_call(message: ChatMessage) -> ChatMessage:
-    """A message with the first of its calls."""
-    calls = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
-    kept = [block for block in message.blocks if block not in calls[1:]]
-    return message.model_copy(update={"blocks": kept})
