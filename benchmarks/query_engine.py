@@ -31,6 +31,7 @@ from pasta_chains.errors import NothingEmphasizedWarning
 from pasta_chains.llama_index import (
     EmphasisPromptTemplate,
     EmphasisSynthesizer,
+    FactEmphasis,
     PastaLLM,
     above_score,
     facts,
@@ -91,9 +92,15 @@ def nodes_of(cases: list[Case], rng: Random) -> list[TextNode]:
     return made
 
 
-def answers(index: VectorStoreIndex, synthesizer: Any, cases: list[Case], count: int) -> list[str]:
+def answers(
+    index: VectorStoreIndex, synthesizer: Any, cases: list[Case], count: int, *, record: bool
+) -> list[str]:
     """What a query engine answers."""
-    engine = RetrieverQueryEngine(index.as_retriever(similarity_top_k=count), synthesizer)
+    engine = RetrieverQueryEngine(
+        index.as_retriever(similarity_top_k=count),
+        synthesizer,
+        [FactEmphasis(facts(LlamaIndexMiniLM()))] if record else [],
+    )
     return [str(engine.query(case.question)) for case in cases]
 
 
@@ -105,9 +112,10 @@ def measured(cases: list[Case], index: VectorStoreIndex, count: int) -> Iterator
         '"none"': "none",
         '"context"': "context",
         '"trusted"': "trusted",
-        '"metadata"': "metadata",
+        '"metadata", FactEmphasis(facts(embed_model))': "metadata",
         '"facts"': "facts",
         "facts(embed_model)": facts(embeddings),
+        "facts(embed_model, count=None, each=1)": facts(embeddings, count=None, each=1),
         "above_score(0.5)": above_score(0.5),
     }
     wanted = [("documents", name, policies[name]) for name in policies]
@@ -115,7 +123,7 @@ def measured(cases: list[Case], index: VectorStoreIndex, count: int) -> Iterator
     for mode, name, policy in wanted:
         templates = {} if mode == "documents" else templates_of(mode)
         synthesizer = EmphasisSynthesizer(llm, policy, response_mode=mode, **templates)
-        said = answers(index, synthesizer, cases, count)
+        said = answers(index, synthesizer, cases, count, record=policy == "metadata")
         found = [outcome(answer, case) for answer, case in zip(said, cases, strict=True)]
         shares = [found.count(kind) / len(found) for kind in ("wanted", "other")]
         typer.echo(f"{mode} {name} {shares}", err=True)

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from langchain_core.documents import Document
@@ -65,10 +65,12 @@ def sentences_of(documents: list[Document]) -> list[Document]:
     ]
 
 
-def chain_of(retriever: Runnable, source: str, llm: Runnable) -> Runnable:
+def chain_of(retriever: Runnable, source: str, sentences: Any, llm: Runnable) -> Runnable:
     """Retrieves, emphasizes what is from one source, and answers."""
     retrieved = RunnableParallel(documents=retriever, question=RunnablePassthrough())
-    chosen = emphasize_documents(lambda document: document.metadata["source"] == source)
+    chosen = emphasize_documents(
+        lambda document: document.metadata["source"] == source, sentences=sentences
+    )
     prompt = EmphasisPromptTemplate.from_file("rag/qa.jinja")
     return retrieved | chosen | prompt | llm | StrOutputParser()
 
@@ -80,14 +82,20 @@ def measure(cases: list[Case], retriever: Runnable, chunks: str) -> list[Line]:
     questions = [case.question for case in cases]
     found = sum(map(both_found, cases, retriever.batch(questions))) / len(cases)
     lines = []
-    for condition, source, llm in (
-        ("no emphasis", REGISTRY, plain),
-        ("the registry emphasized", REGISTRY, steered),
-        ("rumors emphasized", RUMOR, steered),
+    embeddings = LangChainMiniLM()
+    for condition, source, sentences, llm in (
+        ("no emphasis", REGISTRY, None, plain),
+        ("the registry emphasized", REGISTRY, None, steered),
+        ("the registry's best sentence, by embeddings", REGISTRY, embeddings, steered),
+        ("the registry's best sentence, by BM25", REGISTRY, "bm25", steered),
+        ("rumors emphasized", RUMOR, None, steered),
+        ("rumors' best sentence, by embeddings", RUMOR, embeddings, steered),
     ):
         answers: list[str] = []
         for start in range(0, len(cases), 50):
-            answers += chain_of(retriever, source, llm).batch(questions[start : start + 50])
+            answers += chain_of(retriever, source, sentences, llm).batch(
+                questions[start : start + 50]
+            )
         outcomes = [outcome(answer, case) for answer, case in zip(answers, cases, strict=True)]
         share = [outcomes.count(kind) / len(outcomes) for kind in ("wanted", "other")]
         lines.append(Line(chunks, condition, *share, found))

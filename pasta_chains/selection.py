@@ -133,8 +133,8 @@ def select_among(
     texts: Sequence[str],
     scores: Scorer = bm25_scores,
     *,
-    count: int = 1,
-    total: int | None = None,
+    count: int | None = 1,
+    each: int | None = None,
 ) -> list[list[tuple[int, int]]]:
     """The ranges of the sentences that answer a question best, for each of several texts.
 
@@ -144,13 +144,13 @@ def select_among(
         question: The question.
         texts: The texts.
         scores: As for `select_sentences`.
-        count: Most sentences of each text.
-        total: Most sentences of all texts together; None for no such limit.
+        count: Most sentences of all texts together; None for no such limit.
+        each: Most sentences of one text; None for no such limit.
 
     Raises:
         EmphasisError: As `select_sentences` does.
     """
-    for name, number in (("count", count), ("total", total)):
+    for name, number in (("count", count), ("each", each)):
         if number is not None and (type(number) is not int or number < 1):
             raise EmphasisError(f"{name} is {number!r}; it must be a whole number above 0.")
     places = [
@@ -166,8 +166,9 @@ def select_among(
     chosen: list[list[tuple[int, int]]] = [[] for _ in texts]
     for index in sorted(range(len(places)), key=lambda index: -given[index]):
         number, place = places[index]
-        full = total is not None and sum(map(len, chosen)) >= total
-        if given[index] > 0 and len(chosen[number]) < count and not full:
+        in_all, here = sum(map(len, chosen)), len(chosen[number])
+        full = (count is not None and in_all >= count) or (each is not None and here >= each)
+        if given[index] > 0 and not full:
             chosen[number].append(place)
     return [sorted(ranges) for ranges in chosen]
 

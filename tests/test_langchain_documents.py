@@ -51,22 +51,22 @@ def test_sentences_are_chosen_in_them() -> None:
         (),
         ("The mill is old.", "It opened in 1903."),
     ]
-    assert marked(sentences=Words()) == [(FALSE.page_content,), ("It opened in 1903.",)]
+    assert marked(sentences=Words(), count=2) == [(FALSE.page_content,), ("It opened in 1903.",)]
     last = lambda question, sentences: [*[0.0] * (len(sentences) - 1), 1.0]  # noqa: E731  (a scorer in one line)
     assert marked(sentences=last)[1] == ("Tarn has a mill.",)
 
 
 def test_the_best_sentences_of_all_documents_are_chosen() -> None:
-    assert marked(sentences="bm25", total=1) in (
-        [(FALSE.page_content,), ()],
-        [(), ("It opened in 1903.",)],
-    )
-    assert marked("trusted", sentences=_about_mills, count=2, total=2) == [
+    assert marked("trusted", sentences=_about_mills, count=2) == [
         (),
         ("The mill is old.", "Tarn has a mill."),
     ]
+    assert marked(sentences=_about_mills, count=None, each=1) == [
+        (FALSE.page_content,),
+        ("The mill is old.",),
+    ]
     with pytest.raises(PromptError, match="sentences="):
-        emphasize_documents(total=1)
+        emphasize_documents(each=1)
 
 
 def _about_mills(question: str, sentences: Any) -> list[float]:

@@ -91,12 +91,21 @@ def test_sentences_of_several_texts_are_compared() -> None:
         return [float(sentence.count("mill")) for sentence in sentences]
 
     texts = ["A mill. A mill mill.", "", "Yes. A mill mill mill."]
-    assert select_among("Which?", texts, scores) == [[(8, 20)], [], [(5, 22)]]
-    assert select_among("Which?", texts, scores, total=1) == [[], [], [(5, 22)]]
-    assert select_among("Which?", texts, scores, count=2, total=2) == [[(8, 20)], [], [(5, 22)]]
+    assert select_among("Which?", texts, scores) == [[], [], [(5, 22)]]
+    assert select_among("Which?", texts, scores, count=2) == [[(8, 20)], [], [(5, 22)]]
+    assert select_among("Which?", texts, scores, count=None, each=1) == [
+        [(8, 20)],
+        [],
+        [(5, 22)],
+    ]
+    assert select_among("Which?", texts, scores, count=None) == [
+        [(0, 7), (8, 20)],
+        [],
+        [(5, 22)],
+    ]
     assert select_among("Which?", ["", ""], scores) == [[], []]
-    with pytest.raises(EmphasisError, match="total is 0"):
-        select_among("Which?", texts, scores, total=0)
+    with pytest.raises(EmphasisError, match="each is 0"):
+        select_among("Which?", texts, scores, each=0)
 
 
 def test_emphasis_that_is_there_stays() -> None:

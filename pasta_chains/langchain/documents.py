@@ -22,8 +22,8 @@ def emphasize_documents(
     which: Which = "all",
     *,
     sentences: Literal["bm25"] | Embeddings | Scorer | None = None,
-    count: int = 1,
-    total: int | None = None,
+    count: int | None = 1,
+    each: int | None = None,
     alpha: float | None = None,
     name: str = "facts",
 ) -> Runnable[Any, Any]:
@@ -39,8 +39,8 @@ def emphasize_documents(
         sentences: Emphasize in these documents only the sentences that answer the question: by
             shared words ("bm25"), by an embedding model, or by a scorer such as those of
             `pasta_chains.selection`. By default the whole document.
-        count: Most sentences of each document.
-        total: Most sentences of all documents together, of those that the question is about most.
+        count: Most sentences of all documents together; None for no such limit.
+        each: Most sentences of one document; None for no such limit.
         alpha: How strongly; None leaves it to the model.
         name: Name of the spans, by which a call can tune them: `alphas={"facts": 0.001}`.
 
@@ -55,8 +55,10 @@ def emphasize_documents(
     if which not in ("all", "trusted") and not callable(which):
         raise PromptError(f"which is {which!r}; it must be 'all', 'trusted' or a function.")
     scores = _scorer(sentences)
-    if scores is None and total is not None:
-        raise PromptError("total counts sentences: say how they are judged with sentences=…, too.")
+    if scores is None and (count, each) != (1, None):
+        raise PromptError(
+            "count and each count sentences: say how they are judged with sentences=…, too."
+        )
 
     def emphasized(given: Mapping[str, Any]) -> dict[str, Any]:
         question, documents = _read(given)
@@ -66,7 +68,7 @@ def emphasize_documents(
             ranges = [[(0, len(texts[i]))] if texts[i].strip() else [] for i in chosen]
         else:
             judged = [texts[i] for i in chosen]
-            ranges = select_among(question, judged, scores, count=count, total=total)
+            ranges = select_among(question, judged, scores, count=count, each=each)
         for i, found in zip(chosen, ranges, strict=True):
             texts[i] = SpanStr(texts[i], [Span(*place, alpha, name) for place in found])
         shown: list[dict[str, Any]] = [

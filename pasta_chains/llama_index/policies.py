@@ -75,12 +75,12 @@ def spans_of(
 def facts(
     scores: Literal["bm25"] | BaseEmbedding | LLM | Scorer = "bm25",
     *,
-    count: int = 1,
-    total: int | None = None,
+    count: int | None = 1,
+    each: int | None = None,
     alpha: float | None = None,
     name: str | None = "facts",
 ) -> PolicyFunction:
-    """Emphasizes the sentences of a node that answer the query.
+    """Emphasizes the sentences that answer the query best, of all retrieved nodes.
 
     A node whose metadata says `trusted=False` has none.
 
@@ -88,15 +88,15 @@ def facts(
         scores: How sentences are judged: "bm25"; an embedding model, best the index's own; a
             model, which is asked to name the sentence (AutoPASTA, arXiv 2409.10790); or a function
             of query and sentences that returns a number for each.
-        count: Most sentences of a node.
-        total: Most sentences of all nodes together, of those that the query is about most.
+        count: Most sentences of all nodes together; None for no such limit.
+        each: Most sentences of one node; None for no such limit.
         alpha: How strongly; None leaves it to the model.
         name: Name of the spans.
 
     Raises:
         EmphasisError: There is no such way to judge sentences.
     """
-    return Facts(_scorer(scores), count, total, alpha, name)
+    return Facts(_scorer(scores), count, each, alpha, name)
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ class Facts:
     """The policy that `facts` makes; it can compare the sentences of several nodes."""
 
     scorer: Scorer
-    count: int
-    total: int | None
+    count: int | None
+    each: int | None
     alpha: float | None
     name: str | None
 
@@ -117,7 +117,7 @@ class Facts:
         """The spans of each of several nodes."""
         asked = [i for i, scored in enumerate(nodes) if not _is_distrusted(scored)]
         texts = [text_of(nodes[i]) for i in asked]
-        found = select_among(query, texts, self.scorer, count=self.count, total=self.total)
+        found = select_among(query, texts, self.scorer, count=self.count, each=self.each)
         spans: list[list[Span]] = [[] for _ in nodes]
         for i, ranges in zip(asked, found, strict=True):
             spans[i] = [Span(start, end, self.alpha, self.name) for start, end in ranges]
