@@ -7,7 +7,7 @@ from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.node_parser import SentenceSplitter
 
-from pasta_chains import SpanStr, SteeredModel
+from pasta_chains import SteeredModel
 from pasta_chains.demo import MODEL
 from pasta_chains.llama_index import EmphasisSynthesizer, KeepEmphasis, PastaLLM
 
@@ -38,7 +38,7 @@ response = engine.query("Who is the mayor of Tarn?")
 print(str(response).strip())
 for source in response.source_nodes:
     spans = response.metadata["emphasis"][source.node.node_id]
-    print(SpanStr(source.node.get_content(), [tuple(span) for span in spans]).to_html())
+    print(len(source.node.get_content()), "characters:", spans)
 # > The mayor of Tarn is Ada Lowe.
-# > Visitors like the soup. <mark>The mayor of Tarn is Ada Lowe.</mark> Ada Lowe works as a surgeon. Ada Lowe was born in 1971.
-# > Tarn lies in the hills. The Tarn bridge is made of oak. The bridge opened in 1911. Okonjo Foods is based in Tarn. Okonjo Foods makes plum soup.
+# > 110 characters: [[24, 54]]
+# > 143 characters: []

@@ -266,13 +266,10 @@ _WITHOUT_OBJECTS = ("simple_summarize", "generation", "no_text", "context_only")
 
 
 def _helper(llm: LLM, given: PromptHelper | None) -> EmphasisPromptHelper:
-    if given is not None:
-        return EmphasisPromptHelper.of(given)
-    tokenizer = llm.tokens_of if isinstance(llm, PastaLLM) else None
-    made: EmphasisPromptHelper = EmphasisPromptHelper.from_llm_metadata(
-        llm.metadata, tokenizer=tokenizer
-    )
-    return made
+    if given is None:
+        tokenizer = llm.tokens_of if isinstance(llm, PastaLLM) else None
+        given = EmphasisPromptHelper.from_llm_metadata(llm.metadata, tokenizer=tokenizer)
+    return EmphasisPromptHelper.of(given)
 
 
 def _check_objects(mode: str, *, streaming: bool) -> None:
