@@ -52,7 +52,7 @@ def find_heads(
             _share(steered, chosen, alpha, disagreeing),
             _share(steered, chosen, alpha, agreeing),
         )
-    best = max(range(1, most + 1), key=lambda count: (round(min(together[count]), 2), -count))
+    best = max(range(1, most + 1), key=lambda count: (min(together[count]), -count))
     source = (
         f"pasta_chains.demo.find_heads: the best {best} of {len(every)} heads, each steered alone "
         f"on {questions} validation questions"

@@ -17,7 +17,7 @@ from .recorded import with_recorded
 
 
 class FactEmphasis(BaseNodePostprocessor):
-    """Records in each node the sentences that answer the query, without rewriting its text.
+    """Records in nodes the sentences that answer the query, without rewriting their texts.
 
         engine = index.as_query_engine(node_postprocessors=[FactEmphasis(facts(embed_model))], …)
 
