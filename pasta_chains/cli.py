@@ -64,7 +64,7 @@ def demo(
     profile: Annotated[Path | None, typer.Option(help="The model's head profile.")] = None,
     questions: Annotated[
         int, typer.Option(min=0, help="Held-out questions in each line of the table; 0 for none.")
-    ] = 100,
+    ] = 60,
     report: Annotated[Path | None, typer.Option(help="Write the table as Markdown.")] = None,
     svg: Annotated[Path | None, typer.Option(help="Draw what is printed as SVG.")] = None,
 ) -> None:

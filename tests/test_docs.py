@@ -51,6 +51,24 @@ def test_the_readmes_table_is_the_one_that_the_demo_wrote() -> None:
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_the_demos_table_is_what_emphasis_is_for() -> None:
+    """The shipped model is good enough to show it: a new one must be, too."""
+    shares: dict[tuple[str, str], list[float]] = {}
+    for line in (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[-1].endswith("%"):
+            group, condition, *numbers = cells
+            shares[group, condition] = [
+                float(number.rstrip("%")) for number in numbers if number != "-"
+            ]
+    disagree, one = "Two documents disagree", "One document answers"
+    assert 35 <= shares[disagree, "no emphasis"][0] <= 65
+    assert shares[disagree, "trusted document emphasized"][0] >= 95
+    assert shares[disagree, "other document emphasized"][1] >= 95
+    assert shares[one, "no emphasis"][0] >= 97
+    assert shares[one, "right document emphasized"][0] >= 96
+
+
 def test_the_tests_that_a_page_names_exist() -> None:
     for page in PAGES:
         for file, name in re.findall(r"`(test_\w+\.py)::(test_\w+)`", page.read_text("utf-8")):

@@ -44,7 +44,7 @@ class Options:
     trust: str | None = None
     model: str | None = None
     profile: Path | None = None
-    questions: int = 100
+    questions: int = 60
     report: Path | None = None
     svg: Path | None = None
     command: str = "pasta-chains demo"
