@@ -115,7 +115,7 @@ def measured(cases: list[Case], index: VectorStoreIndex, count: int) -> Iterator
         '"metadata", FactEmphasis(facts(embed_model))': "metadata",
         '"facts"': "facts",
         "facts(embed_model)": facts(embeddings),
-        "facts(embed_model, count=None, each=1)": facts(embeddings, count=None, each=1),
+        "facts(embed_model, count=1)": facts(embeddings, count=1),
         "above_score(0.5)": above_score(0.5),
     }
     wanted = [("documents", name, policies[name]) for name in policies]

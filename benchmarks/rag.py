@@ -69,7 +69,9 @@ def chain_of(retriever: Runnable, source: str, sentences: Any, llm: Runnable) ->
     """Retrieves, emphasizes what is from one source, and answers."""
     retrieved = RunnableParallel(documents=retriever, question=RunnablePassthrough())
     chosen = emphasize_documents(
-        lambda document: document.metadata["source"] == source, sentences=sentences
+        lambda document: document.metadata["source"] == source,
+        sentences=sentences,
+        count=None if sentences is None else 1,
     )
     prompt = EmphasisPromptTemplate.from_file("rag/qa.jinja")
     return retrieved | chosen | prompt | llm | StrOutputParser()

@@ -125,7 +125,7 @@ def select_sentences(
         EmphasisError: The count is no whole number above 0, or the scorer gave something else
             than a number for each sentence.
     """
-    return select_among(question, [text], scores, count=count)[0]
+    return select_among(question, [text], scores, count=count, each=None)[0]
 
 
 def select_among(
@@ -133,8 +133,8 @@ def select_among(
     texts: Sequence[str],
     scores: Scorer = bm25_scores,
     *,
-    count: int | None = 1,
-    each: int | None = None,
+    count: int | None = None,
+    each: int | None = 1,
 ) -> list[list[tuple[int, int]]]:
     """The ranges of the sentences that answer a question best, for each of several texts.
 

@@ -128,7 +128,7 @@ def bad(name: str, *arguments: str, message: str) -> object:
         bad("no profile", "--model", "{model}", message="has no head profile"),
         bad("unreadable profile", "--profile", "none.json", message="cannot be read"),
         bad("head out of range", "--profile", "{head}", message="has heads 0 to 7"),
-        bad("layer out of range", "--profile", "{layer}", message="has layers 0 to 4"),
+        bad("layer out of range", "--profile", "{layer}", message="has layers 0 to 5"),
         bad("another model's", "--profile", "{other}", message="belongs to gpt-j-6b"),
         bad("alpha 0", "--profile", "{alpha}", message="alpha is 0"),
         bad("only stop words", "--documents", "{stop}", *ASK, message="no words to search for"),

@@ -47,26 +47,23 @@ class Words(Embeddings):
 
 
 def test_sentences_are_chosen_in_them() -> None:
-    assert marked("trusted", sentences="bm25", count=2) == [
+    assert marked("trusted", sentences="bm25", each=2) == [
         (),
         ("The mill is old.", "It opened in 1903."),
     ]
-    assert marked(sentences=Words(), count=2) == [(FALSE.page_content,), ("It opened in 1903.",)]
+    assert marked(sentences=Words()) == [(FALSE.page_content,), ("It opened in 1903.",)]
     last = lambda question, sentences: [*[0.0] * (len(sentences) - 1), 1.0]  # noqa: E731  (a scorer in one line)
     assert marked(sentences=last)[1] == ("Tarn has a mill.",)
 
 
 def test_the_best_sentences_of_all_documents_are_chosen() -> None:
-    assert marked("trusted", sentences=_about_mills, count=2) == [
+    assert marked("trusted", sentences=_about_mills, count=2, each=None) == [
         (),
         ("The mill is old.", "Tarn has a mill."),
     ]
-    assert marked(sentences=_about_mills, count=None, each=1) == [
-        (FALSE.page_content,),
-        ("The mill is old.",),
-    ]
+    assert marked(sentences=_about_mills, count=1) == [(FALSE.page_content,), ()]
     with pytest.raises(PromptError, match="sentences="):
-        emphasize_documents(each=1)
+        emphasize_documents(count=1)
 
 
 def _about_mills(question: str, sentences: Any) -> list[float]:

@@ -27,12 +27,10 @@ from pasta_chains.llama_index import (
     EmphasisPromptTemplate,
     EmphasisSynthesizer,
     PastaLLM,
-    facts,
 )
 from pasta_chains.profile import HeadProfile
 
 QUESTION = "Who is the mayor of Tarn?"
-EACH = facts(count=None, each=1)
 TEXTS = ["The mayor of Tarn is Ada Lowe. It rains.", "The mayor of Tarn is Bo Marsh. The bridge."]
 FACTS = ["The mayor of Tarn is Ada Lowe.", "The mayor of Tarn is Bo Marsh."]
 MODES = [mode.value for mode in ResponseMode]
@@ -127,7 +125,7 @@ def test_each_prompt_has_the_emphasis_of_its_nodes(mode: str, way: str, llm: Pas
         arguments["output_cls"] = Mayor
     if arguments["streaming"] and "accumulate" in mode:
         return  # LlamaIndex refuses to stream in this mode, as the test above sees
-    synthesizer = EmphasisSynthesizer(llm, EACH, response_mode=mode, **arguments)
+    synthesizer = EmphasisSynthesizer(llm, "facts", response_mode=mode, **arguments)
     asked(synthesizer, way, nodes())
     seen = llm._model.seen  # type: ignore[attr-defined]  # a SpyModel
     found = [tuple(text.emphasized()) for text in seen]
@@ -163,7 +161,7 @@ def test_long_texts_are_split_with_their_emphasis(mode: str, model: SpyModel) ->
 
 def test_modes_without_a_model_give_the_texts(model: SpyModel) -> None:
     llm = PastaLLM(model, max_new_tokens=4)
-    context = EmphasisSynthesizer(llm, EACH, response_mode=ResponseMode.CONTEXT_ONLY)
+    context = EmphasisSynthesizer(llm, "facts", response_mode=ResponseMode.CONTEXT_ONLY)
     assert str(context.synthesize(QUESTION, nodes())).count("source: minutes") == 2
     silent = EmphasisSynthesizer(llm, response_mode="no_text").synthesize(QUESTION, nodes())
     assert silent.response == ""
@@ -174,7 +172,7 @@ def test_structured_answers_are_objects(model: SpyModel) -> None:
     llm = PastaLLM(model, max_new_tokens=60)
     for mode in ("compact", "tree_summarize"):
         response: Any = EmphasisSynthesizer(
-            llm, EACH, response_mode=mode, output_cls=Mayor
+            llm, "facts", response_mode=mode, output_cls=Mayor
         ).synthesize(QUESTION, nodes())
         assert isinstance(response.response, Mayor)
         assert response.metadata["emphasis"]
@@ -184,7 +182,7 @@ def test_structured_answers_are_objects(model: SpyModel) -> None:
 def test_another_model_works_without_emphasis(mode: str) -> None:
     other = MockLLM()  # says the prompt again
     with pytest.warns(EmphasisDroppedWarning, match="MockLLM would lose the emphasis"):
-        synthesizer = EmphasisSynthesizer(other, EACH, response_mode=mode)
+        synthesizer = EmphasisSynthesizer(other, "facts", response_mode=mode)
     answer = str(synthesizer.synthesize(QUESTION, nodes()))
     if mode == "compact":
         core = get_response_synthesizer(llm=other, response_mode=ResponseMode.COMPACT)
@@ -197,7 +195,7 @@ def test_an_error_is_no_empty_response(model: SpyModel) -> None:
     model.profile = None
     llm = PastaLLM(model, max_new_tokens=4)
     for mode in ("refine", "compact"):
-        synthesizer = EmphasisSynthesizer(llm, EACH, response_mode=mode)
+        synthesizer = EmphasisSynthesizer(llm, "facts", response_mode=mode)
         with pytest.raises(ProfileError, match="has no head profile"):
             synthesizer.synthesize(QUESTION, nodes())
         with pytest.raises(ProfileError, match="has no head profile"):
@@ -212,7 +210,7 @@ def test_templates_of_ones_own_and_of_core_keep_emphasis(model: SpyModel) -> Non
     theirs = PromptTemplate("{context_str} {query_str} {other}", other="Be brief.")
     for template, emphasized in ((ours, (*FACTS, QUESTION)), (theirs, tuple(FACTS))):
         synthesizer = EmphasisSynthesizer(
-            llm, EACH, response_mode="compact", text_qa_template=template
+            llm, "facts", response_mode="compact", text_qa_template=template
         )
         synthesizer.synthesize(QUESTION, nodes())
         assert tuple(model.seen[-1].emphasized()) == emphasized
@@ -226,7 +224,7 @@ def test_templates_of_ones_own_and_of_core_keep_emphasis(model: SpyModel) -> Non
 def test_a_template_that_drops_emphasis_works_with_a_warning(model: SpyModel) -> None:
     synthesizer = EmphasisSynthesizer(
         PastaLLM(model, max_new_tokens=4),
-        EACH,
+        "facts",
         response_mode="compact",
         text_qa_template=RichPromptTemplate("{{ context_str }} {{ query_str }}"),
     )

@@ -73,10 +73,9 @@ def emphasized(llm: PastaLLM, policy: Any, given: list[NodeWithScore]) -> tuple[
 
 
 def test_facts_are_the_sentences_that_answer(llm: PastaLLM) -> None:
-    assert emphasized(llm, "facts", nodes()) in ((FACTS[0],), (FACTS[1],))
-    assert emphasized(llm, facts(count=None, each=1), nodes()) == tuple(FACTS)
-    assert emphasized(llm, facts(Words(), count=2), nodes()) == tuple(FACTS)
-    assert emphasized(llm, facts(Words(), count=None, each=2), nodes()) != tuple(FACTS)
+    assert emphasized(llm, "facts", nodes()) == tuple(FACTS)
+    assert emphasized(llm, facts(Words()), nodes()) == tuple(FACTS)
+    assert emphasized(llm, facts(Words(), each=2), nodes()) != tuple(FACTS)
 
 
 def test_facts_may_be_judged_by_any_function_and_by_the_model(
@@ -86,7 +85,7 @@ def test_facts_may_be_judged_by_any_function_and_by_the_model(
         assert query == QUESTION
         return [float(number) + 1 for number in range(len(sentences))]
 
-    found = emphasized(llm, facts(last, count=None, each=1), nodes())
+    found = emphasized(llm, facts(last), nodes())
     assert found == ("It rains often.", FACTS[1])
     before = len(model.seen)
     scores = facts(llm)
@@ -97,10 +96,10 @@ def test_facts_may_be_judged_by_any_function_and_by_the_model(
 
 def test_the_best_facts_of_all_nodes_are_chosen(llm: PastaLLM) -> None:
     nodes = [NodeWithScore(node=TextNode(text=text), score=1.0) for text in reversed(TEXTS)]
-    response: Any = EmphasisSynthesizer(llm, facts(_mayors)).synthesize(QUESTION, nodes)
+    response: Any = EmphasisSynthesizer(llm, facts(_mayors, count=1)).synthesize(QUESTION, nodes)
     start = TEXTS[0].index(FACTS[0])
     assert list(response.metadata["emphasis"].values()) == [[], [[start, start + len(FACTS[0])]]]
-    recorded = FactEmphasis(facts(_mayors)).postprocess_nodes(nodes, query_str=QUESTION)
+    recorded = FactEmphasis(facts(_mayors, count=1)).postprocess_nodes(nodes, query_str=QUESTION)
     assert [len(one.node.metadata["emphasis"]["spans"]) for one in recorded] == [0, 1]
 
 
@@ -180,9 +179,7 @@ class Fixed(BaseRetriever):
 
 def test_facts_are_recorded_in_nodes_without_rewriting_them(llm: PastaLLM) -> None:
     given = nodes({"source": "rumor"}, {"source": "minutes"})
-    recorded = FactEmphasis(facts(count=None, each=1, alpha=0.3)).postprocess_nodes(
-        given, query_str=QUESTION
-    )
+    recorded = FactEmphasis(facts(alpha=0.3)).postprocess_nodes(given, query_str=QUESTION)
     assert [node.node.metadata["source"] for node in recorded] == ["rumor", "minutes"]
     assert "emphasis" not in given[0].node.metadata
     for before, after in zip(given, recorded, strict=True):
@@ -198,7 +195,7 @@ def test_facts_are_recorded_in_nodes_without_rewriting_them(llm: PastaLLM) -> No
     engine = RetrieverQueryEngine(
         Fixed(),
         EmphasisSynthesizer(llm, "metadata"),
-        node_postprocessors=[FactEmphasis(facts(count=None, each=1))],
+        node_postprocessors=[FactEmphasis()],
     )
     engine.query(QUESTION)
     seen = llm._model.seen[-1]  # type: ignore[attr-defined]  # a SpyModel

@@ -91,14 +91,9 @@ def test_sentences_of_several_texts_are_compared() -> None:
         return [float(sentence.count("mill")) for sentence in sentences]
 
     texts = ["A mill. A mill mill.", "", "Yes. A mill mill mill."]
-    assert select_among("Which?", texts, scores) == [[], [], [(5, 22)]]
-    assert select_among("Which?", texts, scores, count=2) == [[(8, 20)], [], [(5, 22)]]
-    assert select_among("Which?", texts, scores, count=None, each=1) == [
-        [(8, 20)],
-        [],
-        [(5, 22)],
-    ]
-    assert select_among("Which?", texts, scores, count=None) == [
+    assert select_among("Which?", texts, scores) == [[(8, 20)], [], [(5, 22)]]
+    assert select_among("Which?", texts, scores, count=1) == [[], [], [(5, 22)]]
+    assert select_among("Which?", texts, scores, each=None) == [
         [(0, 7), (8, 20)],
         [],
         [(5, 22)],

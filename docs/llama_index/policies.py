@@ -19,7 +19,7 @@ def first_sentence(node: NodeWithScore, query: str) -> list[tuple[int, int]]:
     return [(0, node.node.get_content().index(".") + 1)] if node.score > 0.5 else []
 
 
-for policy in (above_score(0.5), facts("bm25", count=2), first_sentence):
+for policy in (above_score(0.5), facts("bm25"), first_sentence):
     response = EmphasisSynthesizer(llm, policy).synthesize(question, nodes)
     print(list(response.metadata["emphasis"].values()))
 # > [[], [[0, 58]]]

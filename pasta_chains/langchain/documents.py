@@ -22,8 +22,8 @@ def emphasize_documents(
     which: Which = "all",
     *,
     sentences: Literal["bm25"] | Embeddings | Scorer | None = None,
-    count: int | None = 1,
-    each: int | None = None,
+    count: int | None = None,
+    each: int | None = 1,
     alpha: float | None = None,
     name: str = "facts",
 ) -> Runnable[Any, Any]:
@@ -55,7 +55,7 @@ def emphasize_documents(
     if which not in ("all", "trusted") and not callable(which):
         raise PromptError(f"which is {which!r}; it must be 'all', 'trusted' or a function.")
     scores = _scorer(sentences)
-    if scores is None and (count, each) != (1, None):
+    if scores is None and (count, each) != (None, 1):
         raise PromptError(
             "count and each count sentences: say how they are judged with sentences=…, too."
         )

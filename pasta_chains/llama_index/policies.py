@@ -75,12 +75,12 @@ def spans_of(
 def facts(
     scores: Literal["bm25"] | BaseEmbedding | LLM | Scorer = "bm25",
     *,
-    count: int | None = 1,
-    each: int | None = None,
+    count: int | None = None,
+    each: int | None = 1,
     alpha: float | None = None,
     name: str | None = "facts",
 ) -> PolicyFunction:
-    """Emphasizes the sentences that answer the query best, of all retrieved nodes.
+    """Emphasizes the sentences that answer the query: by default the best one of each node.
 
     A node whose metadata says `trusted=False` has none.
 

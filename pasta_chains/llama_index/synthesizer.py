@@ -49,7 +49,7 @@ class EmphasisSynthesizer(BaseSynthesizer):
         llm: The steered model. Another works, too, without emphasis and with a warning.
         emphasis: What to emphasize. "context": every node. "trusted": the nodes with
             `trusted=True` in their metadata, where nothing but True, False or its absence is
-            accepted. "facts": the sentence of all nodes that answers the query, by BM25; `facts`
+            accepted. "facts": in each node the sentence that answers the query, by BM25; `facts`
             makes others. "window": the sentence that was found, inside a sentence window.
             "metadata": the spans in `metadata["emphasis"]`, and otherwise as "trusted". "none":
             nothing, without a warning that nothing is. A function
