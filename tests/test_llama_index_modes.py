@@ -228,8 +228,11 @@ def test_a_template_that_drops_emphasis_works_with_a_warning(model: SpyModel) ->
         response_mode="compact",
         text_qa_template=RichPromptTemplate("{{ context_str }} {{ query_str }}"),
     )
-    with pytest.warns(EmphasisDroppedWarning, match="text_qa_template, a RichPromptTemplate"):
+    with pytest.warns(
+        EmphasisDroppedWarning, match="RichPromptTemplate, drops|RichPromptTemplate drops"
+    ) as told:
         synthesizer.synthesize(QUESTION, nodes())
+    assert any("text_qa_template" in str(one.message) for one in told)
     assert model.seen[-1].spans == ()
 
 
@@ -301,8 +304,6 @@ def test_objects_are_made_of_documents_too(model: SpyModel) -> None:
 @pytest.mark.parametrize(
     ("mode", "streaming", "message"),
     [
-        ("simple_summarize", False, "answers with text"),
-        ("generation", False, "answers with text"),
         ("documents", True, "cannot stream objects"),
         ("refine", True, "cannot stream objects"),
     ],

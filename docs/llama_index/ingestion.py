@@ -36,9 +36,9 @@ engine = index.as_query_engine(
 )
 response = engine.query("Who is the mayor of Tarn?")
 print(str(response).strip())
-for source in response.source_nodes:
+for source in sorted(response.source_nodes, key=lambda source: source.node.start_char_idx):
     spans = response.metadata["emphasis"][source.node.node_id]
     print(len(source.node.get_content()), "characters:", spans)
 # > The mayor of Tarn is Ada Lowe.
-# > 110 characters: [[24, 54]]
 # > 143 characters: []
+# > 110 characters: [[24, 54]]

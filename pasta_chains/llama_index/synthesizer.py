@@ -98,8 +98,11 @@ class EmphasisSynthesizer(BaseSynthesizer):
         base = {name: kwargs[name] for name in _OF_BASE if name in kwargs}
         super().__init__(llm=llm, prompt_helper=helper, **base)
         self._inner: BaseSynthesizer | None = None
-        if kwargs.get("output_cls") is not None:
-            _check_objects(response_mode, streaming=bool(kwargs.get("streaming")))
+        if kwargs.get("output_cls") is not None and kwargs.get("streaming"):
+            raise EmphasisError(
+                "A synthesizer cannot stream objects: leave out streaming or output_cls, or use "
+                "llm.stream_structured_predict."
+            )
         if response_mode == "documents":
             _check_arguments(kwargs, _OF_BASE)
         else:
@@ -262,25 +265,11 @@ _OF_MODES = (
 )
 
 
-_WITHOUT_OBJECTS = ("simple_summarize", "generation", "no_text", "context_only")
-
-
 def _helper(llm: LLM, given: PromptHelper | None) -> EmphasisPromptHelper:
     if given is None:
         tokenizer = llm.tokens_of if isinstance(llm, PastaLLM) else None
         given = EmphasisPromptHelper.from_llm_metadata(llm.metadata, tokenizer=tokenizer)
     return EmphasisPromptHelper.of(given)
-
-
-def _check_objects(mode: str, *, streaming: bool) -> None:
-    """Refuse an `output_cls` that LlamaIndex would pass over, or lose in a stream."""
-    if mode in _WITHOUT_OBJECTS:
-        raise EmphasisError(f"response_mode {mode!r} answers with text, so it takes no output_cls.")
-    if streaming:
-        raise EmphasisError(
-            "A synthesizer cannot stream objects: leave out streaming or output_cls, or use "
-            "llm.stream_structured_predict."
-        )
 
 
 def _check_arguments(given: dict[str, Any], known: Sequence[str]) -> None:
