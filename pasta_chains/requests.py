@@ -49,6 +49,10 @@ def generate(model: Any, arguments: dict[str, Any]) -> Tensor:
         return model.generate(**arguments, return_dict_in_generate=False)  # type: ignore[no-any-return]  # the model is Any
     except (ValueError, NotImplementedError, ImportError, AssertionError) as error:
         raise PromptError(f"transformers cannot generate this way: {error}") from error
+    except RuntimeError as error:
+        if "new Stream" not in str(error):  # so torch says that there is no GPU to offload from
+            raise
+        raise PromptError(f"transformers cannot generate this way without CUDA: {error}") from error
 
 
 def answer(model: Any, requests: Sequence[Request]) -> list[Generation]:

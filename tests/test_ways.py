@@ -204,8 +204,22 @@ def test_offloaded_caches_write_the_same_or_are_refused_without_a_gpu(
     if torch.cuda.is_available():
         assert written(steered, PROMPT, **EXACT, **arguments) == wanted(steered, PROMPT, **EXACT)
         return
-    with pytest.raises(PromptError, match=r"transformers cannot generate this way: .*CUDA"):
+    with pytest.raises(PromptError, match=r"transformers cannot generate this way.*CUDA"):
         steered.generate(PROMPT, max_new_tokens=2, **arguments)
+
+
+def test_a_gpu_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch with CUDA says it on a machine without, and nothing else is taken for it."""
+    steered = SteeredModel(tiny.llama(), tiny.tokenizer(), HeadProfile(HEADS))
+    said = {"Backend doesn't support create a new Stream.": PromptError, "Other.": RuntimeError}
+    for text, kind in said.items():
+
+        def fail(*args: object, text: str = text, **kwargs: object) -> None:
+            raise RuntimeError(text)
+
+        monkeypatch.setattr(steered.model, "generate", fail)
+        with pytest.raises(kind, match=text):
+            steered.generate(PROMPT)
 
 
 def test_a_quantized_cache_that_is_not_installed_is_refused(steered: SteeredModel) -> None:
