@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import tiny
 from llama_index.core import Document, StorageContext, VectorStoreIndex, load_index_from_storage
-from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.node_parser import SentenceWindowNodeParser
 from llama_index.core.postprocessor import MetadataReplacementPostProcessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextNode
 from spy import SpyModel
+from words import Words
 
 from pasta_chains.errors import EmphasisError, NothingEmphasizedWarning, PromptError
 from pasta_chains.llama_index import (
@@ -33,19 +33,6 @@ TEXTS = [
     "The bridge is old. Nobody knows why. The mayor of Tarn is Bo Marsh.",
 ]
 FACTS = ["The mayor of Tarn is Ada Lowe.", "The mayor of Tarn is Bo Marsh."]
-
-
-class Words(BaseEmbedding):
-    """Counts a few words."""
-
-    def _get_text_embedding(self, text: str) -> list[float]:
-        return [float(text.lower().count(word)) + 0.01 for word in ("mayor", "bridge", "rain")]
-
-    def _get_query_embedding(self, query: str) -> list[float]:
-        return self._get_text_embedding(query)
-
-    async def _aget_query_embedding(self, query: str) -> list[float]:
-        return self._get_text_embedding(query)
 
 
 @pytest.fixture

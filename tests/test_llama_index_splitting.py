@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llama_index.core import Document, StorageContext, VectorStoreIndex, load_index_from_storage
-from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.ingestion import DocstoreStrategy, IngestionCache, IngestionPipeline
 from llama_index.core.node_parser import (
     HierarchicalNodeParser,
@@ -22,6 +21,7 @@ from llama_index.core.node_parser import (
 )
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
+from words import Words
 
 from pasta_chains import SpanStr, emphasize
 from pasta_chains.errors import EmphasisError
@@ -34,19 +34,6 @@ TEXT = "Tarn lies in the hills. The mayor of Tarn is Ada Lowe. It rains often. T
 FACT = "The mayor of Tarn is Ada Lowe."
 START = TEXT.index(FACT)
 SPANS = [[START, START + len(FACT), 0.1, "fact"], [0, 4]]
-
-
-class Words(BaseEmbedding):
-    """Counts a few words."""
-
-    def _get_text_embedding(self, text: str) -> list[float]:
-        return [float(text.lower().count(word)) + 0.01 for word in ("mayor", "bridge", "rain")]
-
-    def _get_query_embedding(self, query: str) -> list[float]:
-        return self._get_text_embedding(query)
-
-    async def _aget_query_embedding(self, query: str) -> list[float]:
-        return self._get_text_embedding(query)
 
 
 def document(spans: Any = SPANS, text: str = TEXT) -> Document:
