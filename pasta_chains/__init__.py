@@ -17,6 +17,7 @@ from .errors import (
     ProfileError,
     PromptError,
     PromptTooLongError,
+    TaskError,
     UnsupportedModelError,
 )
 from .profile import HeadProfile
@@ -49,6 +50,7 @@ __all__ = [
     "Span",
     "SpanStr",
     "SteeredModel",
+    "TaskError",
     "UnsupportedModelError",
     "emphasize",
     "render",

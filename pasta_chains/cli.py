@@ -6,15 +6,16 @@ import json
 import shlex
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import jinja2
 import typer
 from rich.console import Console
 
 from . import __version__
-from .errors import PastaError, PromptError
+from .errors import PastaError, PromptError, TaskError
 
 app = typer.Typer(
     help="Emphasis for prompts: templates with bold, and local models that read it.",
@@ -135,6 +136,147 @@ def render(
         typer.echo(json.dumps(text.to_dict(), ensure_ascii=False, indent=2))
     else:
         typer.echo(text.to_html() if form is Format.HTML else text.text)
+
+
+Tasks = Annotated[
+    list[str],
+    typer.Option(
+        "--task",
+        help="NAME for one of the embedded model's world (json, pronouns, bias-in-bios, "
+        "counterfact, rules, documents); NAME=DATA for one of the paper's four on a file, folder "
+        "or hub data set; FILE for a task of your own. As often as needed.",
+    ),
+]
+Revision = Annotated[str | None, typer.Option(help="Of the model on the hub.")]
+Dtype = Annotated[str | None, typer.Option(help="Of the weights, such as bfloat16.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Prompts in a batch.")]
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Name or folder of a model, or pasta-reader.")],
+    task: Tasks,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(help="FILE or NAME=FILE with heads; by default the model's own."),
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="Instead of the profiles'.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Of each task.")] = None,
+    examples: Annotated[
+        int, typer.Option(min=0, help="Worked examples in few-shot prompts; 0 for none.")
+    ] = 3,
+    every_head: Annotated[bool, typer.Option(help="Steer all heads, too.")] = False,
+    batch_size: BatchSize = 16,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for answers and tables; a run that was cut off goes on there."),
+    ] = None,
+    revision: Revision = None,
+    dtype: Dtype = None,
+) -> None:
+    """Ask tasks with and without steering, and tell whether it helps."""
+    from .evaluation.run import Options, run_evaluation
+
+    run_evaluation(
+        Options(
+            _model(model),
+            _tasks(task),
+            _named_files(profile or []),
+            alpha,
+            samples,
+            examples,
+            every_head,
+            batch_size,
+            out,
+            shlex.join(["pasta-chains", *sys.argv[1:]]),
+            _loading(revision, dtype),
+        )
+    )
+
+
+@app.command()
+def profile(
+    model: Annotated[str, typer.Argument(help="Name or folder of a model, or pasta-reader.")],
+    task: Tasks,
+    out: Annotated[Path, typer.Option(help="Where to write the profile.")],
+    samples: Annotated[int, typer.Option(min=1, help="Of each task in each split.")] = 200,
+    alpha: Annotated[float, typer.Option(help="Coefficient with which heads are ranked.")] = 0.01,
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="multi-task, union, or task-specific for one task."),
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Search only so many layers, the best ones.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="When to end with the best heads so far.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="That measure at the same time.")] = 1,
+    batch_size: BatchSize = 16,
+    plots: Annotated[Path | None, typer.Option(help="Folder for figures.")] = None,
+    revision: Revision = None,
+    dtype: Dtype = None,
+) -> None:
+    """Find the heads of a model that make it follow emphasis."""
+    from .profiling.run import Options, run_profiling
+    from .profiling.search import Options as Search
+
+    run_profiling(
+        Options(
+            _model(model),
+            _tasks(task),
+            out,
+            samples=samples,
+            search=Search(
+                alpha=alpha,
+                strategy=_strategy(strategy),
+                best_layers=layers,
+                batch_size=batch_size,
+                minutes=minutes,
+            ),
+            processes=processes,
+            plots=plots,
+            loading=_loading(revision, dtype),
+        )
+    )
+
+
+def _model(named: str) -> str:
+    from .demo import MODEL
+
+    return str(MODEL) if named == MODEL.name and not Path(named).exists() else named
+
+
+def _tasks(named: list[str]) -> dict[str, Any]:
+    from .demo.synthetic import SYNTHETIC, draw_synthetic
+    from .evaluation.loading import open_source
+
+    found: dict[str, Any] = {}
+    for one in named:
+        source = None if one in SYNTHETIC else open_source(one)
+        name = one if source is None else source.name
+        if name in found:
+            raise TaskError(f"Two tasks have the name {name!r}. Rename a file, or leave one out.")
+        found[name] = partial(draw_synthetic, one) if source is None else source.task
+    return found
+
+
+def _named_files(given: list[str]) -> dict[str, Path]:
+    pairs = [one.partition("=") for one in given]
+    return {(name if file else Path(name).stem): Path(file or name) for name, _, file in pairs}
+
+
+def _loading(revision: str | None, dtype: str | None) -> dict[str, str]:
+    given = {"revision": revision, "dtype": dtype}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _strategy(named: str | None) -> Any:
+    from .profiling.search import STRATEGIES
+
+    if named is not None and named not in STRATEGIES:
+        raise TaskError(f"There is no strategy {named!r}; there are {', '.join(STRATEGIES)}.")
+    return named
 
 
 if __name__ == "__main__":

@@ -347,12 +347,11 @@ class SteeredModel:
         """
         answers = continuation_ids(self.tokenizer, continuations)
         room = self._context.room_for_prompt(max(map(len, answers), default=0), overflow)
-        chosen, heads = self._steering(profile)
+        chosen, _ = self._steering(profile)
         tokenized = self._tokenize(prompt, alpha, chosen, room)
         if not answers:
             return []
-        inputs = self._inputs(continued(tokenized, answers), heads, left=False)
-        self._context.check_fits(inputs["input_ids"].shape[1], 0)
+        inputs = self.inputs_of(continued(tokenized, answers), profile, left=False)
         return log_probabilities(self.model, inputs, len(tokenized.ids), answers)
 
     def attention_to_spans(
@@ -421,6 +420,51 @@ class SteeredModel:
             self._tokenize(one, alpha, chosen, None, chat_template_kwargs) for one in prompts
         ]
         return self._inputs(tokenized, heads)
+
+    def inputs_of(
+        self,
+        prompts: Sequence[TokenizedPrompt],
+        profile: HeadProfile | str | Path | None = None,
+        *,
+        left: bool,
+    ) -> dict[str, Any]:
+        """What `self.model` takes for prompts that are tokenized already.
+
+        Args:
+            prompts: One per row, of any length.
+            profile: As for `run`.
+            left: Pad on the left, as for `generate`. Padding on the right is for reading only: no
+                token reads it, whatever the model makes of positions.
+
+        Returns:
+            As `inputs` does.
+
+        Raises:
+            PromptTooLongError: A prompt does not fit the context.
+            ProfileError: The profile does not fit.
+        """
+        _, heads = self._steering(profile)
+        self._context.check_fits(max(len(prompt.ids) for prompt in prompts), 0)
+        return self._inputs(prompts, heads, left=left)
+
+    def check_profile(self, profile: HeadProfile) -> None:
+        """Refuse a profile that this model cannot be steered with.
+
+        Raises:
+            ProfileError: It is another model's, or names a layer or head that is not there.
+        """
+        heads_by_layer(profile, self.model, self._steerable)
+
+    @property
+    def head_counts(self) -> dict[int, int]:
+        """For each layer whose heads can be steered how many there are."""
+        usual = self.model.config.get_text_config().num_attention_heads
+        return {layer: count or usual for layer, count in self._steerable.layers.items()}
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether prompts of different lengths can be continued in one batch."""
+        return self._steerable.batches
 
     def count_tokens(
         self, prompt: Prompt, *, chat_template_kwargs: Mapping[str, Any] | None = None

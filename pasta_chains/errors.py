@@ -36,6 +36,10 @@ class PromptError(PastaError, ValueError):
     """The prompt is of the wrong kind, or its chat messages cannot be rendered."""
 
 
+class TaskError(PastaError):
+    """The data of a task are missing or malformed, or it cannot be asked or scored as told."""
+
+
 class MissingExtraError(PastaError, ImportError):
     """An optional package is needed and not installed."""
 

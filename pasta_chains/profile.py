@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,9 @@ from .tokens import check_alpha
 
 FILE_NAME = "head_profile.json"
 """A model folder that contains a file of this name brings its own profile."""
+
+_SHIPPED = Path(__file__).parent / "profiles"
+_EMBEDDED = Path(__file__).parent / "demo" / "pasta-reader" / FILE_NAME
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,14 @@ class HeadProfile:
         alpha: Coefficient for text outside the emphasis, 0 < alpha <= 1.
         model: Name of the model the heads were found on; None fits every model.
         source: Where the heads come from, for people.
+        details: What was measured when they were found, for the record: JSON.
     """
 
     heads: Mapping[int, tuple[int, ...]]
     alpha: float = 0.01
     model: str | None = None
     source: str | None = None
+    details: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -38,6 +44,7 @@ class HeadProfile:
         alpha: float = 0.01,
         model: str | None = None,
         source: str | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         try:
             check_alpha(alpha)
@@ -46,11 +53,16 @@ class HeadProfile:
         for field, value in (("model", model), ("source", source)):
             if value is not None and not isinstance(value, str):
                 raise ProfileError(f"The head profile's {field} is {value!r}; it must be a text.")
+        if details is not None and not isinstance(details, Mapping):
+            raise ProfileError(
+                f"The head profile's details are {details!r}; they must be a mapping."
+            )
         set_field = object.__setattr__
         set_field(self, "heads", _checked_heads(heads))
         set_field(self, "alpha", float(alpha))
         set_field(self, "model", model)
         set_field(self, "source", source)
+        set_field(self, "details", details)
 
     def __len__(self) -> int:
         """Number of steered heads."""
@@ -98,6 +110,8 @@ class HeadProfile:
             "source": self.source,
             "heads": {str(layer): list(numbers) for layer, numbers in self.heads.items()},
         }
+        if self.details is not None:
+            data["details"] = dict(self.details)
         Path(path).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -118,6 +132,35 @@ class HeadProfile:
             raise ProfileError(f"{path}: {error}") from error
 
     @classmethod
+    def for_model(cls, name: str | Path, variant: str | None = None) -> Self:
+        """The heads that come with this package for a model.
+
+        Args:
+            name: Name of the model on the hub, or path of a local copy. The last part counts, in
+                small or capital letters.
+            variant: Which of the model's profiles; by default the one that its file recommends.
+
+        Returns:
+            The profile, for models of this name.
+
+        Raises:
+            ProfileError: No profile comes with this package for this model, or no such variant.
+        """
+        wanted = os.fspath(name)
+        files = _shipped()
+        for data in files:
+            for known in (data["model"], *data["aliases"]):
+                if _last_part(known) == _last_part(wanted):
+                    return cls(**_variant(data, variant) | {"model": known})
+        raise ProfileError(
+            f"No head profile is shipped for {wanted or 'a model without a name'}. Find its heads: "
+            f"`pasta-chains profile {wanted or 'MODEL'} --task … --out profile.json`. There are "
+            f"profiles for {', '.join(data['model'] for data in files)}. A finetuned copy of one "
+            "of these may use its heads: "
+            'dataclasses.replace(HeadProfile.for_model("huggyllama/llama-7b"), model=None).'
+        )
+
+    @classmethod
     def _from_data(cls, data: Any) -> Self:
         if not isinstance(data, dict):
             raise ProfileError('A head profile is a JSON object, such as {"3": [17, 7]}.')
@@ -128,10 +171,31 @@ class HeadProfile:
             )
         if "heads" not in data:
             return cls(data)
-        unknown = set(data) - {"heads", "alpha", "model", "source"}
+        unknown = set(data) - {"heads", "alpha", "model", "source", "details"}
         if unknown:
             raise ProfileError(f"A head profile has no field {', '.join(sorted(unknown))}.")
         return cls(**data)
+
+
+def _shipped() -> list[dict[str, Any]]:
+    """What comes with this package: one model each, its aliases, and its profiles by variant."""
+    files = [json.loads(file.read_text("utf-8")) for file in sorted(_SHIPPED.glob("*.json"))]
+    embedded = json.loads(_EMBEDDED.read_text("utf-8"))
+    heads = {"demo": embedded.pop("heads")}
+    return [*files, {**embedded, "aliases": [], "default": "demo", "profiles": heads}]
+
+
+def _variant(data: dict[str, Any], variant: str | None) -> dict[str, Any]:
+    """Heads, alpha and source of one variant of a shipped file."""
+    profiles = data["profiles"]
+    chosen = data["default"] if variant is None else variant
+    if chosen not in profiles:
+        raise ProfileError(
+            f"The head profiles of {data['model']} have no variant {chosen!r}. There are "
+            f"{', '.join(profiles)}; the default is {data['default']}."
+        )
+    source = data["source"] if len(profiles) == 1 else f"{data['source']}, {chosen}"
+    return {"heads": profiles[chosen], "alpha": data["alpha"], "source": source}
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from .errors import PromptError
@@ -56,3 +58,25 @@ def log_probabilities(
     logs = logits.float().log_softmax(-1)
     chosen = logs.gather(-1, inputs["input_ids"][:, first:, None])[..., 0]
     return [float(log[: len(ids)].sum()) for log, ids in zip(chosen, answers, strict=True)]
+
+
+@torch.no_grad()
+def next_logits(model: Any, inputs: Mapping[str, Any], lengths: Sequence[int]) -> Tensor:
+    """Logits of the token after each row, in float32, of shape (rows, vocabulary).
+
+    Args:
+        model: The model.
+        inputs: Of the rows, padded on the right.
+        lengths: Number of tokens of each row.
+    """
+    last = torch.tensor(lengths, device=model.device) - 1
+    kept = last.unique()
+    # Logits of all positions of a long batch can take more memory than the model.
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        logits = model(**inputs, use_cache=False, logits_to_keep=kept).logits
+        last = torch.searchsorted(kept, last)
+    else:
+        logits = model(**inputs, use_cache=False).logits
+    rows = torch.arange(len(lengths), device=logits.device)
+    found: Tensor = logits[rows, last.to(logits.device)].float()
+    return found

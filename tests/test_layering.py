@@ -39,7 +39,8 @@ LAYERS = [
     ["requests", "heads", "tool_use"],
     ["engine"],
     [""],  # the package itself, for those who use it from outside
-    ["profiling", "evaluation", "langchain", "llama_index", "vllm"],
+    ["evaluation", "langchain", "llama_index", "vllm"],
+    ["profiling"],
     ["demo"],
     ["cli", "__main__"],
 ]

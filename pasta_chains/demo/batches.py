@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from .tasks import Conversation, draw_conversation
+from .conversation import Conversation
+from .tasks import draw_conversation
 from .tokenizer import ASSISTANT, SYSTEM, USER
 from .world import Difficulty, World
 
@@ -58,8 +59,11 @@ def encode(
     Args:
         conversation: What was said.
         tokenizer: The embedded model's.
-        chat: In the chat template's form; otherwise as bare text that ends with the answer.
+        chat: In the chat template's form; otherwise as bare text that ends with the answer. Counts
+            where the conversation leaves it open.
     """
+    if conversation.layout != "any":
+        chat = conversation.layout == "chat"
     plain = _pieces(conversation, chat)
     ids = [tokenizer.bos_token_id]
     produced = [False]
@@ -78,7 +82,8 @@ def _pieces(conversation: Conversation, chat: bool) -> Iterator[tuple[str, bool]
         if chat:
             yield f"{USER} {turn.user}{end}{ASSISTANT}", False
         else:
-            answer = "" if turn.user.endswith("Answer:") else "\nAnswer:"
+            asked = turn.user.endswith("Answer:") or conversation.layout == "text"
+            answer = "" if asked else "\nAnswer:"
             yield ("\n\n" if number else "") + turn.user + answer, False
         yield f" {turn.assistant}{end}", True
 

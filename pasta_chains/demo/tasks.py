@@ -7,16 +7,20 @@ is drawn. To teach the model something new, write one more function and give it 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from random import Random
 
+from .conversation import INSTRUCTION, Conversation, Turn, layout
+from .instructions import (
+    change_pronouns,
+    complete_fact,
+    follow_rule,
+    name_occupation,
+    write_json,
+)
 from .world import Difficulty, Question, Reading, World
 
 ABSTAIN = "The documents do not say."
 """The answer when no document answers."""
-
-INSTRUCTION = "Answer the question from the documents."
-"""First line of the shipped template `rag/qa.jinja`."""
 
 _INSTRUCTIONS = (
     INSTRUCTION,
@@ -32,28 +36,6 @@ _SYSTEMS = (
     "Answer only from the documents.",
     "Be brief.",
 )
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A user's message and the assistant's answer to it."""
-
-    user: str
-    assistant: str
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """Turns, after an optional system message."""
-
-    turns: tuple[Turn, ...]
-    system: str | None = None
-
-
-def layout(documents: Sequence[str], question: str) -> str:
-    """The user's message as `rag/qa.jinja` renders it (without emphasis)."""
-    listed = "".join(f"[{i}] {text}\n\n" for i, text in enumerate(documents, 1))
-    return f"{INSTRUCTION}\n\n{listed}Question: {question}\nAnswer:"
 
 
 def read_documents(world: World, difficulty: Difficulty) -> Conversation:
@@ -75,7 +57,14 @@ def read_documents(world: World, difficulty: Difficulty) -> Conversation:
 
 
 Task = Callable[[World, Difficulty], Conversation]
-TASKS: dict[str, tuple[Task, float]] = {"read documents": (read_documents, 1.0)}
+TASKS: dict[str, tuple[Task, float]] = {
+    "read documents": (read_documents, 0.56),
+    "follow rule": (follow_rule, 0.12),
+    "write json": (write_json, 0.08),
+    "change pronouns": (change_pronouns, 0.08),
+    "name occupation": (name_occupation, 0.08),
+    "complete fact": (complete_fact, 0.08),
+}
 """Each task by name, with its share of the training conversations."""
 
 

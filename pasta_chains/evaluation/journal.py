@@ -1,0 +1,91 @@
+"""Finished work in a file, so that a run that was cut off goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import TaskError
+
+
+class Journal:
+    """Pieces of finished work by their keys, a JSON line for each.
+
+    A last line that was cut off in writing is dropped, and its piece is done again.
+
+    Args:
+        path: The file, which is made if it is not there.
+        about: What the work depends on: of another model or other prompts, nothing can be used.
+
+    Attributes:
+        known: What is finished.
+
+    Raises:
+        TaskError: The file is about something else, or is no journal.
+    """
+
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+        self._path = path
+        about = json.loads(json.dumps(about))  # as it is read back, lists for tuples
+        self.known: dict[str, Any] = {}
+        if path.is_file():
+            self._read(about)
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"about": about}, ensure_ascii=False) + "\n", "utf-8")
+
+    def write(self, key: str, value: Any) -> None:
+        """Keep a finished piece."""
+        line = json.dumps({"key": key, "value": value}, ensure_ascii=False)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        self.known[key] = value
+
+    def _read(self, about: Mapping[str, Any]) -> None:
+        whole = self._path.read_bytes()
+        kept = whole[: whole.rfind(b"\n") + 1]
+        if not kept:
+            self._path.unlink()
+            return
+        first, *lines = kept.split(b"\n")[:-1]
+        self._check_about(self._parse(first, 1, "about")["about"], about)
+        for number, line in enumerate(lines, 2):
+            piece = self._parse(line, number, "key")
+            self.known[piece["key"]] = piece["value"]
+        if len(kept) < len(whole):
+            self._path.write_bytes(kept)
+
+    def _parse(self, line: bytes, number: int, field: str) -> dict[str, Any]:
+        try:
+            found = json.loads(line)
+        except ValueError as error:
+            raise self._broken(number) from error
+        if (
+            not isinstance(found, dict)
+            or field not in found
+            or (field == "key" and "value" not in found)
+        ):
+            raise self._broken(number)
+        return found
+
+    def _broken(self, number: int) -> TaskError:
+        return TaskError(
+            f"Line {number} of {self._path} is not what was written there. Remove that line to do "
+            "its work again and keep the rest; or the file, to do all of it again."
+        )
+
+    def _check_about(self, found: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        for field in sorted(found.keys() | about.keys()):
+            if found.get(field) != about.get(field):
+                raise TaskError(
+                    f"{self._path} holds the work of another run: its {field} is "
+                    f"{_short(found.get(field))}, and now it is {_short(about.get(field))}. Choose "
+                    "another folder for this run, or remove the file."
+                )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) < 100 else f"{text[:100]}…"

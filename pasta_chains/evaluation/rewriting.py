@@ -1,0 +1,127 @@
+"""What is done to a prompt before it is asked: the baselines that steering is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..chat import Message
+from ..errors import TaskError
+from ..prompts import Prompt
+from ..spans import SpanStr
+from .task import Sample, Task
+
+Rewriting = Callable[[Prompt], Prompt]
+"""From a prompt with emphasis to the one that is asked."""
+
+
+def without_emphasis(prompt: Prompt) -> Prompt:
+    """Zero-shot: the text alone."""
+    return _each(prompt, lambda text: SpanStr(text.text))
+
+
+def with_emphasis(prompt: Prompt) -> Prompt:
+    """Steered: the prompt as it is."""
+    return prompt
+
+
+def marked(mark: str) -> Rewriting:
+    """Marked prompts: a mark before and after what is emphasized, and no emphasis.
+
+    Args:
+        mark: Such as `"*"` or `'"'`.
+    """
+    return lambda prompt: _each(prompt, lambda text: _mark(text, mark))
+
+
+def wrong_emphasis(prompt: Prompt) -> Prompt:
+    """The control: all that is not emphasized is, and what is emphasized is not.
+
+    In chat messages it is the text of those messages alone, not of the chat template.
+
+    Raises:
+        TaskError: All of the prompt is emphasized.
+    """
+    turned = _each(prompt, _turned)
+    texts = [turned] if isinstance(turned, str) else [message["content"] for message in turned]
+    if not any(SpanStr(text).spans for text in texts):
+        raise TaskError("All of a prompt is emphasized, so there is no wrong text to emphasize.")
+    return turned
+
+
+def with_examples(samples: Sequence[Sample], separator: str) -> Rewriting:
+    """Few-shot: worked examples before a prompt; and no emphasis.
+
+    Before a text stand the examples' texts, each with its answer; before chat messages the
+    examples' messages, each followed by the answer as the assistant's. An example's system message
+    is said by its user, where it is not that of the prompt.
+
+    Args:
+        samples: The examples.
+        separator: What stands after each example of a text.
+    """
+
+    def rewrite(prompt: Prompt) -> Prompt:
+        plain = without_emphasis(prompt)
+        shown = [(without_emphasis(one.prompts[0]), one.wanted) for one in samples]
+        if isinstance(plain, str):
+            worked = [f"{SpanStr(text).text} {answer}{separator}" for text, answer in shown]  # type: ignore[arg-type]
+            return SpanStr("".join(worked)) + plain
+        system = [message for message in plain if message["role"] == "system"]
+        turns = [
+            turn
+            for messages, answer in shown
+            if not isinstance(messages, str)
+            for turn in (*_turns(messages, system), {"role": "assistant", "content": answer})
+        ]
+        return [*system, *turns, *_turns(plain, system)]
+
+    return rewrite
+
+
+def examples_for(task: Task, others: Task, count: int) -> Rewriting:
+    """Few-shot with samples of another split."""
+    return with_examples(others.take(count).samples, task.separator)
+
+
+def _turns(prompt: Sequence[Message], system: Sequence[Message]) -> list[Message]:
+    """Messages without system messages; those of another prompt come before its first text."""
+    own = [message for message in prompt if message["role"] == "system"]
+    said = [message["content"] for message in own if message not in system]
+    first, *rest = [message for message in prompt if message["role"] != "system"]
+    return [{**first, "content": SpanStr("\n\n").join([*said, first["content"]])}, *rest]
+
+
+def _each(prompt: Prompt, change: Callable[[SpanStr], SpanStr]) -> Prompt:
+    if isinstance(prompt, str):
+        return change(SpanStr(prompt))
+    return [{**message, "content": change(SpanStr(message["content"]))} for message in prompt]
+
+
+def _runs(text: SpanStr) -> list[tuple[int, int]]:
+    """Emphasized ranges, joined where they touch."""
+    joined: list[tuple[int, int]] = []
+    for start, end, span in text.runs():
+        if span.deemphasized:
+            continue
+        if joined and joined[-1][1] >= start:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _mark(text: SpanStr, mark: str) -> SpanStr:
+    plain = text.text
+    for start, end in reversed(_runs(text)):
+        plain = f"{plain[:start]}{mark}{plain[start:end]}{mark}{plain[end:]}"
+    return SpanStr(plain)
+
+
+def _turned(text: SpanStr) -> SpanStr:
+    plain, position = text.text, 0
+    spans = []
+    for start, end in [*_runs(text), (len(plain), len(plain))]:
+        if plain[position:start].strip():
+            spans.append((position, start))
+        position = end
+    return SpanStr(plain, spans)

@@ -1,0 +1,147 @@
+"""`pasta-chains evaluate`: ask tasks in every condition, print the table and write it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from transformers.utils.logging import disable_progress_bar
+
+from ..engine import SteeredModel
+from ..errors import ProfileError, TaskError
+from ..profile import HeadProfile
+from .harness import Condition, Result, about_run, baselines, control, evaluate, steered
+from .splits import Split
+from .tables import rows_of, terminal_table, write_tables
+from .task import Task
+
+Draw = Callable[[Split, int | None], Task]
+"""From a split and a number of samples to a task."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command was asked for.
+
+    Attributes:
+        model: Name or folder of the model.
+        tasks: Each task by name.
+        profiles: Files with heads, each with the name of its condition; empty for the model's own.
+        alpha: Instead of the profiles'.
+        samples: Of each task; None for all.
+        examples: Worked examples in few-shot prompts; 0 for no such prompts.
+        every_head: Whether to steer all heads, too.
+        batch_size: Prompts in a batch.
+        out: Folder for answers and tables; None to keep nothing.
+        command: The command line, for the tables.
+        loading: Arguments of `from_pretrained`, such as `revision`.
+    """
+
+    model: str
+    tasks: Mapping[str, Draw]
+    profiles: Mapping[str, Path]
+    alpha: float | None = None
+    samples: int | None = None
+    examples: int = 3
+    every_head: bool = False
+    batch_size: int = 16
+    out: Path | None = None
+    command: str = "pasta-chains evaluate"
+    loading: Mapping[str, Any] | None = None
+
+
+def run_evaluation(options: Options) -> None:
+    """Run the evaluation.
+
+    Raises:
+        PastaError: A task, the model or a profile is not usable.
+    """
+    disable_progress_bar()  # the model's loading takes a moment, and its bar would mix with ours
+    tasks = [(draw("test", options.samples), draw) for draw in options.tasks.values()]
+    model = SteeredModel.from_pretrained(options.model, **(options.loading or {}))
+    profiles = _profiles(model, options)
+    console = Console()
+    results: list[Result] = []
+    for task, draw in tasks:
+        conditions = _conditions(model, task, draw, profiles, options)
+        with Progress(console=console, transient=True) as progress:
+            bar = progress.add_task(task.name, total=len(conditions) * len(task.samples))
+            for condition in conditions:
+                progress.update(bar, description=f"{task.name}: {condition.name}")
+                results.append(
+                    evaluate(
+                        model,
+                        task,
+                        condition,
+                        folder=options.out,
+                        batch_size=options.batch_size,
+                        progress=partial(progress.advance, bar),
+                    )
+                )
+    rows = rows_of(results)
+    console.print(terminal_table(rows))
+    if options.out is not None:
+        write_tables(options.out, rows, _about(model, profiles, options))
+        console.print(f"Wrote results.json, results.csv and results.md in {options.out}.")
+
+
+def _profiles(model: SteeredModel, options: Options) -> dict[str, HeadProfile]:
+    found = {name: HeadProfile.load(file) for name, file in options.profiles.items()}
+    if not found:
+        if model.profile is None:
+            raise ProfileError(
+                f"{model.name} has no head profile. Pass one with --profile FILE; "
+                f"pasta-chains profile {model.name} finds one."
+            )
+        found = {"steered": model.profile}
+    if options.every_head:
+        every = {layer: range(count) for layer, count in model.head_counts.items()}
+        first = next(iter(found.values()))
+        found["every head steered"] = HeadProfile(every, first.alpha)
+    if options.alpha is not None:
+        found = {name: replace(profile, alpha=options.alpha) for name, profile in found.items()}
+    for profile in found.values():
+        model.check_profile(profile)
+    return found
+
+
+def _conditions(
+    model: SteeredModel,
+    task: Task,
+    draw: Draw,
+    profiles: Mapping[str, HeadProfile],
+    options: Options,
+) -> list[Condition]:
+    shown = _shortest(draw("train", None), options.examples) if options.examples else None
+    found = baselines(task, shown, options.examples)
+    found += [steered(name, profile) for name, profile in profiles.items()]
+    return [*found, control(next(iter(profiles.values())))]
+
+
+def _shortest(task: Task, count: int) -> Task:
+    """The samples with the shortest prompts, so that several fit into a context."""
+    order = sorted(task.samples, key=lambda sample: len(str(sample.prompts[0])))
+    if len(order) < count:
+        raise TaskError(f"The task {task.name!r} has fewer than {count} samples to show.")
+    return replace(task, samples=tuple(order[:count]))
+
+
+def _about(
+    model: SteeredModel, profiles: Mapping[str, HeadProfile], options: Options
+) -> dict[str, Any]:
+    steering: Sequence[str] = [
+        f"{name}: {len(profile)} heads, alpha {profile.alpha}"
+        + (f" ({profile.source})" if profile.source else "")
+        for name, profile in profiles.items()
+    ]
+    return {
+        "command": options.command,
+        **about_run(model),
+        "profiles": "; ".join(steering),
+        "examples": options.examples,
+    }

@@ -1,0 +1,144 @@
+"""`pasta-chains profile`: find the heads of a model, and write its profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers.utils.logging import disable_progress_bar
+
+from ..engine import SteeredModel
+from ..errors import TaskError
+from ..evaluation.splits import Split
+from ..evaluation.task import Task
+from ..profile import HeadProfile
+from .findings import Findings
+from .search import Options as Search
+from .search import find_heads
+
+Draw = Callable[[Split, int | None], Task]
+"""From a split and a number of samples to a task."""
+
+FINDINGS = "findings.json"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command was asked for.
+
+    Attributes:
+        model: Name or folder of the model.
+        tasks: Each task by name.
+        out: Where the profile is written.
+        work: Folder of the measurements; by default beside the profile.
+        samples: Of each task in each split; the paper takes 1,000, and 200 do nearly as well.
+        search: How to search.
+        processes: How many measure at the same time; on GPUs one for each.
+        plots: Folder for figures; None for none.
+        loading: Arguments of `from_pretrained`, such as `revision`.
+    """
+
+    model: str
+    tasks: Mapping[str, Draw]
+    out: Path
+    work: Path | None = None
+    samples: int = 200
+    search: Search = field(default_factory=Search)
+    processes: int = 1
+    plots: Path | None = None
+    loading: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_profiling(options: Options) -> None:
+    """Search for heads, and write profile, findings and figures.
+
+    Raises:
+        PastaError: A task or the model is not usable, or there is nothing to find.
+    """
+    if not options.out.absolute().parent.is_dir():
+        raise TaskError(f"There is no folder {options.out.parent} to write {options.out.name} to.")
+    if options.plots is not None:
+        from .plots import draw_figures  # needs matplotlib, which is missed better now than later
+    disable_progress_bar()
+    tasks: dict[str, dict[Split, Task]] = {
+        name: {
+            "train": draw("train", options.samples),
+            "validation": draw("validation", options.samples),
+        }
+        for name, draw in options.tasks.items()
+    }
+    load = partial(_load, options.model, dict(options.loading))
+    model = load(0)
+    work = options.work or options.out.with_suffix(".work")
+    console = Console()
+    with _progress(console) as bars:
+        found = find_heads(
+            model,
+            tasks,
+            work,
+            options.search,
+            processes=options.processes,
+            load=load,
+            progress=_Bars(bars),
+        )
+    found.profile().save(options.out)
+    found.save(work / FINDINGS)
+    _tell(console, found, options.out)
+    if options.plots is not None:
+        for file in draw_figures(found, options.plots):
+            console.print(f"Drew {file}.", markup=False)
+
+
+def _load(model: str, loading: dict[str, Any], number: int) -> SteeredModel:
+    """Load the model for a process; on GPUs each has its own."""
+    import torch
+
+    if torch.cuda.is_available() and "device_map" not in loading:
+        loading = {**loading, "device_map": {"": number % torch.cuda.device_count()}}
+    return SteeredModel.from_pretrained(model, HeadProfile({}), **loading)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+class _Bars:
+    """A bar for each stage of the search."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._stage, self._bar = "", progress.add_task("", visible=False)
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self._stage:
+            self._progress.update(self._bar, visible=False)
+            self._stage, self._bar = stage, self._progress.add_task(stage, total=total)
+        self._progress.update(self._bar, completed=done, total=total)
+
+
+def _tell(console: Console, found: Findings, out: Path) -> None:
+    for task, before in found.unsteered.items():
+        after = found.chosen.scores.get(task)
+        told = "" if after is None else f", {after:.1%} with the heads found (validation)"
+        console.print(f"{task}: {before:.1%} unsteered{told}", markup=False)
+    plain = found.perplexity
+    console.print(
+        f"{len(found.chosen)} heads, alpha {found.chosen_alpha}. Perplexity of plain text after "
+        f"emphasized text: {plain['unsteered']:.2f} unsteered, {plain['steered']:.2f} steered.",
+        markup=False,
+    )
+    if not found.complete:
+        console.print("The time was up before all was measured: run it again to go on.")
+    console.print(f"Wrote {out}.", markup=False)

@@ -1,0 +1,173 @@
+"""Reads one batch with many heads, one after the other, and each time only as much as it changes.
+
+Steering a head changes nothing below its layer. So the batch is read once without steering, what
+every layer gave is kept, and for each head the model is run from that head's layer on.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import attention
+
+_PROBE = 8
+"""Number of tokens that tell whether layers can be read apart."""
+
+
+class Reading:
+    """A batch that was read unsteered, to be read again with heads steered.
+
+    Args:
+        model: A steerable model.
+        path: Where its layers are, from `path_of_layers`; None to read all of it for each head.
+        inputs: Of the batch, padded on the right, with its bias and whatever heads in every layer.
+        first: Number of tokens of each row after which logits are wanted: those of the token
+            before it is the first.
+        width: For how many positions.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        path: str | None,
+        inputs: Mapping[str, Any],
+        first: Sequence[int],
+        width: int,
+    ) -> None:
+        self._model, self._path = model, path
+        self._inputs = {name: value for name, value in inputs.items() if name != attention.HEADS}
+        self._none: dict[int, tuple[int, ...]] = dict.fromkeys(inputs.get(attention.HEADS, ()), ())
+        self._positions = torch.tensor(first, device=model.device)[:, None] - 1
+        self._positions = self._positions + torch.arange(width, device=model.device)
+        self._positions = self._positions.clamp(max=inputs["input_ids"].shape[1] - 1)
+        self._outputs: list[Any] = []
+        self.plain = self._read_all()
+
+    def logits(self, heads: Mapping[int, Sequence[int]]) -> Tensor:
+        """Logits of shape (rows, width, vocabulary), with heads steered.
+
+        Args:
+            heads: For each layer its steered heads.
+        """
+        chosen = {layer: tuple(some) for layer, some in heads.items() if some}
+        if not chosen or attention.BIAS not in self._inputs:
+            return self.plain
+        lowest = min(chosen)
+        model = self._model
+        if self._path is not None and lowest > 0:
+            model = _from_layer(model, self._path, lowest, self._outputs[lowest - 1])
+        return self._run(model, {**self._inputs, attention.HEADS: self._none | chosen})
+
+    @torch.no_grad()
+    def _read_all(self) -> Tensor:
+        """Read without steering; keep what the layers give, if they can be read apart."""
+        unsteered = {n: v for n, v in self._inputs.items() if n != attention.BIAS}
+        if self._path is None:
+            return self._run(self._model, unsteered)
+        layers = self._model.get_submodule(self._path)
+        kept: list[Any] = []
+        hooks = [
+            layer.register_forward_hook(lambda module, args, output: kept.append(output))
+            for layer in layers
+        ]
+        try:
+            plain = self._run(self._model, unsteered)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self._outputs = kept
+        return plain
+
+    def _run(self, model: Any, inputs: Mapping[str, Any]) -> Tensor:
+        with torch.no_grad():
+            kept = self._positions.unique()
+            # Logits of all positions of a long batch can take more memory than the model.
+            if "logits_to_keep" in inspect.signature(model.forward).parameters:
+                logits = model(**inputs, use_cache=False, logits_to_keep=kept).logits
+                positions = torch.searchsorted(kept, self._positions)
+            else:
+                logits, positions = model(**inputs, use_cache=False).logits, self._positions
+        index = positions.to(logits.device)[..., None].expand(-1, -1, logits.shape[-1])
+        found: Tensor = logits.gather(1, index).float()
+        return found
+
+
+@torch.no_grad()
+def path_of_layers(model: Any) -> str | None:
+    """Where a model has its list of layers, if it can be run from any of them on.
+
+    Returns:
+        The dotted name of the list; None where there is no such list, or the model does not go
+        through it in order, each layer with what the one before gave.
+    """
+    path: str | None = next(
+        (name for name, module in model.named_modules() if _are_layers(module)), None
+    )
+    if path is None or any("forward" in vars(one) for one in _on_the_way(model, path)):
+        return None  # without a list, or with one's forward replaced, as accelerate does
+    ids = torch.arange(1, _PROBE + 1, device=model.device)[None]
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    reading = Reading(model, path, inputs, [1], _PROBE)
+    if len(reading._outputs) != len(model.get_submodule(path)):
+        return None
+    for layer in range(1, len(reading._outputs)):
+        from_here = _from_layer(model, path, layer, reading._outputs[layer - 1])
+        if not torch.equal(reading._run(from_here, inputs), reading.plain):
+            return None
+    return path
+
+
+def _are_layers(module: nn.Module) -> bool:
+    if not isinstance(module, nn.ModuleList) or not len(module):
+        return False
+    return all(
+        any(getattr(part, "layer_idx", None) == number for part in layer.modules())
+        for number, layer in enumerate(module)
+    )
+
+
+def _on_the_way(model: nn.Module, path: str) -> list[nn.Module]:
+    """The model, and each module down to its list of layers, those included."""
+    names = path.split(".")
+    above = [model.get_submodule(".".join(names[:count])) for count in range(len(names))]
+    return [*above, *model.get_submodule(path)]  # type: ignore[misc]  # a ModuleList
+
+
+def _from_layer(model: Any, path: str, layer: int, output: Any) -> Any:
+    """A view of a model whose layers below one give what they gave before. Weights are shared."""
+    view = within = _shallow(model)
+    *above, last = path.split(".")
+    for name in above:
+        within._modules[name] = _shallow(within._modules[name])
+        within = within._modules[name]
+    layers = within._modules[last]
+    known = [_Known(below, output) for below in layers[:layer]]
+    within._modules[last] = nn.ModuleList([*known, *layers[layer:]])
+    return view
+
+
+def _shallow(module: Any) -> Any:
+    twin = copy.copy(module)
+    twin._modules = dict(module._modules)
+    return twin
+
+
+class _Known(nn.Module):
+    """Stands for a layer, and gives what is known already."""
+
+    def __init__(self, layer: nn.Module, output: Any) -> None:
+        super().__init__()
+        self.__dict__["_layer"] = layer  # not as a part of this one
+        self._output = output
+
+    def forward(self, *_: Any, **__: Any) -> Any:
+        return self._output
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_layer"], name)  # models ask layers what kind they are
