@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from . import __version__
-from .errors import PastaError, PromptError, TaskError
+from .errors import PastaError, ProfileError, PromptError, TaskError
 
 app = typer.Typer(
     help="Emphasis for prompts: templates with bold, and local models that read it.",
@@ -169,7 +169,10 @@ def evaluate(
     batch_size: BatchSize = 16,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for answers and tables; a run that was cut off goes on there."),
+        typer.Option(
+            file_okay=False,
+            help="Folder for answers and tables; a run that was cut off goes on there.",
+        ),
     ] = None,
     revision: Revision = None,
     dtype: Dtype = None,
@@ -203,7 +206,11 @@ def profile(
     alpha: Annotated[float, typer.Option(help="Coefficient with which heads are ranked.")] = 0.01,
     strategy: Annotated[
         str | None,
-        typer.Option(help="multi-task, union, or task-specific for one task."),
+        typer.Option(help="multi-task or union for several tasks, or task-specific for one."),
+    ] = None,
+    k: Annotated[
+        list[int] | None,
+        typer.Option("--k", min=1, help="Try the best k heads of each task. As often as needed."),
     ] = None,
     layers: Annotated[
         int | None, typer.Option(min=1, help="Search only so many layers, the best ones.")
@@ -213,30 +220,37 @@ def profile(
     ] = None,
     processes: Annotated[int, typer.Option(min=1, help="That measure at the same time.")] = 1,
     batch_size: BatchSize = 16,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the measurements; by default it lies beside the profile."),
+    ] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for figures.")] = None,
     revision: Revision = None,
     dtype: Dtype = None,
 ) -> None:
     """Find the heads of a model that make it follow emphasis."""
+    from .profiling.options import Options as Search
     from .profiling.run import Options, run_profiling
-    from .profiling.search import Options as Search
 
+    search = Search(
+        alpha=alpha,
+        strategy=_strategy(strategy),
+        best_layers=layers,
+        sizes=tuple(k) if k else None,
+        batch_size=batch_size,
+        minutes=minutes,
+    )
     run_profiling(
         Options(
             _model(model),
             _tasks(task),
             out,
-            samples=samples,
-            search=Search(
-                alpha=alpha,
-                strategy=_strategy(strategy),
-                best_layers=layers,
-                batch_size=batch_size,
-                minutes=minutes,
-            ),
-            processes=processes,
-            plots=plots,
-            loading=_loading(revision, dtype),
+            work,
+            samples,
+            search,
+            processes,
+            plots,
+            _loading(revision, dtype),
         )
     )
 
@@ -262,8 +276,17 @@ def _tasks(named: list[str]) -> dict[str, Any]:
 
 
 def _named_files(given: list[str]) -> dict[str, Path]:
-    pairs = [one.partition("=") for one in given]
-    return {(name if file else Path(name).stem): Path(file or name) for name, _, file in pairs}
+    found: dict[str, Path] = {}
+    for one in given:
+        name, named, file = one.partition("=")
+        if not named or Path(one).is_file():
+            name, file = Path(one).stem, one
+        if name in found:
+            raise ProfileError(
+                f"Two profiles have the name {name!r}. Give them names, as in --profile NAME=FILE."
+            )
+        found[name] = Path(file)
+    return found
 
 
 def _loading(revision: str | None, dtype: str | None) -> dict[str, str]:
@@ -272,7 +295,7 @@ def _loading(revision: str | None, dtype: str | None) -> dict[str, str]:
 
 
 def _strategy(named: str | None) -> Any:
-    from .profiling.search import STRATEGIES
+    from .profiling.options import STRATEGIES
 
     if named is not None and named not in STRATEGIES:
         raise TaskError(f"There is no strategy {named!r}; there are {', '.join(STRATEGIES)}.")

@@ -21,6 +21,7 @@ from pasta_chains.errors import (
     PromptTooLongError,
 )
 from pasta_chains.profile import HeadProfile
+from pasta_chains.prompts import tokenize
 from pasta_chains.spans import Span, SpanStr
 
 TEXT = "The mayor of Tarn is Ada Lowe. The mayor of Tarn is Bo Marsh. Who is the mayor? Answer:"
@@ -375,3 +376,37 @@ def test_the_profile_may_be_replaced_between_requests() -> None:
     with pytest.raises(ProfileError, match="steers head 4 of layer 2"):
         steered.profile = replace(PROFILE, heads={2: [4]})
     assert steered.profile == PROFILE, "a refused profile changes nothing"
+
+
+def test_tokenized_prompts_become_inputs_padded_on_either_side(steered: SteeredModel) -> None:
+    prompts = [tokenize(prompt, steered.tokenizer, 0.02) for prompt in (SHORT, FIRST)]
+    left = steered.inputs_of(prompts, left=True)
+    by_hand = steered.inputs([SHORT, FIRST])
+    assert left.keys() == by_hand.keys()
+    assert left["steering_heads"] == by_hand["steering_heads"]
+    for name in ("input_ids", "attention_mask", "steering_bias"):
+        assert torch.equal(left[name], by_hand[name])
+    right = steered.inputs_of(prompts, HeadProfile({1: [2]}), left=False)
+    assert right["steering_heads"] == {0: (), 1: (2,), 2: ()}
+    short = len(prompts[0].ids)
+    assert right["input_ids"][0, :short].tolist() == prompts[0].ids
+    assert right["attention_mask"][0].tolist() == [1] * short + [0] * (len(prompts[1].ids) - short)
+    assert "steering_bias" not in steered.inputs_of(prompts, HeadProfile({}), left=False)
+    with pytest.raises(PromptTooLongError):
+        steered.inputs_of([tokenize(TEXT * 20, steered.tokenizer, 1.0)], left=False)
+    with pytest.raises(ProfileError, match="steers layer 9"):
+        steered.inputs_of(prompts, HeadProfile({9: [0]}), left=False)
+
+
+def test_the_heads_of_a_model_are_told_and_a_profile_is_checked(steered: SteeredModel) -> None:
+    assert steered.head_counts == {0: 4, 1: 4, 2: 4}
+    assert steered.takes_batches
+    steered.check_profile(PROFILE)
+    for heads in ({3: [0]}, {0: [4]}):
+        with pytest.raises(ProfileError, match="The head profile steers"):
+            steered.check_profile(HeadProfile(heads))
+    model = tiny.llama()
+    model.config.name_or_path = "some/model"
+    named = SteeredModel(model, tiny.tokenizer())
+    with pytest.raises(ProfileError, match="belongs to other/one"):
+        named.check_profile(HeadProfile({}, model="other/one"))

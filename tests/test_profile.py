@@ -41,6 +41,17 @@ def test_the_file_is_plain_json_with_the_model_first(tmp_path: Path) -> None:
     ]
 
 
+def test_details_are_kept_for_the_record(tmp_path: Path) -> None:
+    details = {"k": 3, "validation": {"json": 0.5}}
+    profile = replace(PROFILE, details=details)
+    profile.save(tmp_path / "profile.json")
+    assert HeadProfile.load(tmp_path / "profile.json").details == details
+    assert hash(profile) == hash(PROFILE)  # mappings have none
+    assert replace(profile, alpha=0.1).details == details
+    with pytest.raises(ProfileError, match="details are 'many'; they must be a mapping"):
+        replace(PROFILE, details="many")
+
+
 def test_the_published_format_is_read_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "llama.json").write_text('{"3": [17, 7], "8": [28]}')
     assert HeadProfile.load(tmp_path / "llama.json") == HeadProfile({3: [7, 17], 8: [28]}, 0.01)

@@ -1,8 +1,8 @@
 """Tasks in which the embedded model is to follow an instruction, or to read what counts.
 
 In each of them two things in the prompt pull apart, such as a rule and a note that asks for
-something else, and the training answers follow either: how often, depends on where they stand.
-This is how the model comes to follow instructions often, but not reliably.
+something else, and the training answers follow either, by chance. This is how the model comes to
+follow instructions often, but not reliably.
 """
 
 from __future__ import annotations
@@ -37,6 +37,13 @@ _RULES = Difficulty((1, 3), (1, 2), 1, conflicts=0.0, unanswerable=0.0)
 
 NEW_PHRASINGS = 0.2
 """Share of held-out cases whose requests training never used."""
+
+EITHER = 0.5
+"""Share of answers that follow an instruction where something else asks for another form.
+
+Wherever the two stand: a model that could go by their places would not have to weigh what it reads,
+and steering what it reads would change little.
+"""
 
 EXAMPLES = 0.15
 """Share of prompts with worked examples before them."""
@@ -98,7 +105,7 @@ def rule_case(world: World) -> RuleCase:
 def follow_rule(world: World, _: Difficulty) -> Conversation:
     """A rule in the system message, and mostly a request elsewhere for another form."""
     case = rule_case(world)
-    chance = 1.0 if case.other is None else 0.35 if case.near else 0.65
+    chance = 1.0 if case.other is None else EITHER
     turns = []
     if world.rng.random() < EXAMPLES:
         earlier = rule_case(world)
@@ -118,7 +125,7 @@ def write_json(world: World, _: Difficulty) -> Conversation:
             json_prompt(life.biography).text,
             life.as_json(),
             life.as_noted(),
-            1.0 if life.competing is None else 0.8 - 0.5 * life.competing,
+            1.0 if life.note is None else EITHER,
         )
 
     return _conversation(draw, world.rng)

@@ -7,6 +7,7 @@ is drawn. To teach the model something new, write one more function and give it 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 
 from .conversation import INSTRUCTION, Conversation, Turn, layout
@@ -30,6 +31,10 @@ _INSTRUCTIONS = (
     "Context information is below.",
     "",
 )
+_SENTENCES = Difficulty((3, 6), (1, 1), 6)
+_ALIKE = 0.8
+"""Share of sentences that say of something else what another one says."""
+
 _SYSTEMS = (
     "You are a helpful assistant.",
     "You answer questions about documents.",
@@ -44,7 +49,16 @@ def read_documents(world: World, difficulty: Difficulty) -> Conversation:
     When two documents disagree, either is the answer: the model cannot know which to trust.
     """
     rng = world.rng
-    reading = world.reading(difficulty)
+    return _about(world.reading(difficulty), rng)
+
+
+def read_sentences(world: World, _: Difficulty) -> Conversation:
+    """Questions about sentences that say much the same, as a search for the question finds them."""
+    alike = replace(world, lookalikes=_ALIKE)
+    return _about(alike.reading(_SENTENCES), world.rng)
+
+
+def _about(reading: Reading, rng: Random) -> Conversation:
     decorated = [_decorate(text, rng) for text in reading.documents]
     answers = [_answer(question, reading, decorated, rng) for question in reading.questions]
     first, *rest = reading.questions
@@ -58,12 +72,13 @@ def read_documents(world: World, difficulty: Difficulty) -> Conversation:
 
 Task = Callable[[World, Difficulty], Conversation]
 TASKS: dict[str, tuple[Task, float]] = {
-    "read documents": (read_documents, 0.56),
-    "follow rule": (follow_rule, 0.12),
+    "read documents": (read_documents, 0.45),
+    "read sentences": (read_sentences, 0.18),
+    "follow rule": (follow_rule, 0.11),
     "write json": (write_json, 0.08),
-    "change pronouns": (change_pronouns, 0.08),
-    "name occupation": (name_occupation, 0.08),
-    "complete fact": (complete_fact, 0.08),
+    "change pronouns": (change_pronouns, 0.06),
+    "name occupation": (name_occupation, 0.06),
+    "complete fact": (complete_fact, 0.06),
 }
 """Each task by name, with its share of the training conversations."""
 

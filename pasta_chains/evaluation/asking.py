@@ -11,7 +11,7 @@ from ..engine import SteeredModel
 from ..profile import HeadProfile
 from ..prompts import Prompt, TokenizedPrompt, tokenize
 from ..scoring import next_logits
-from .choosing import choose, option_tokens
+from .choosing import choose, options_after
 from .rewriting import Rewriting
 from .task import Sample, Task
 
@@ -48,7 +48,8 @@ def ask(
         PastaError: A prompt cannot be asked.
     """
     prompts = {sample.id: [rewrite(prompt) for prompt in sample.prompts] for sample in samples}
-    order = sorted(samples, key=lambda sample: sum(map(_length, prompts[sample.id])))
+    lengths = {sample.id: sum(map(_length, prompts[sample.id])) for sample in samples}
+    order = sorted(samples, key=lambda sample: (bool(sample.options), lengths[sample.id]))
     for batch in _batches(order, batch_size):
         asked = [prompt for sample in batch for prompt in prompts[sample.id]]
         if batch[0].options:
@@ -81,16 +82,13 @@ def _chosen(
     tokenized = [
         tokenize(prompt, model.tokenizer, profile.alpha, model.control_tokens) for prompt in asked
     ]
-    known: dict[tuple[str, ...], list[list[int]]] = {}
     options = [sample.options for sample in samples for _ in sample.prompts]
-    for some in options:
-        known.setdefault(some, option_tokens(model.tokenizer, some))
 
     def ask_next(prompts: Sequence[TokenizedPrompt]) -> Tensor:
         inputs = model.inputs_of(prompts, profile, left=False)
         return next_logits(model.model, inputs, [len(prompt.ids) for prompt in prompts])
 
-    numbers = choose(tokenized, [known[some] for some in options], ask_next)
+    numbers = choose(tokenized, options_after(model.tokenizer, tokenized, options), ask_next)
     return [some[number] for some, number in zip(options, numbers, strict=True)]
 
 

@@ -18,20 +18,50 @@ NextLogits = Callable[[Sequence[TokenizedPrompt]], Tensor]
 _WORD = "a"
 
 
-def option_tokens(tokenizer: PreTrainedTokenizerBase, options: Sequence[str]) -> list[list[int]]:
+def options_after(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[TokenizedPrompt],
+    options: Sequence[Sequence[str]],
+) -> list[list[list[int]]]:
+    """For each prompt the tokens of its options as they would stand after it.
+
+    Raises:
+        TaskError: As `option_tokens` does.
+    """
+    known: dict[tuple[tuple[str, ...], bool], list[list[int]]] = {}
+    found = []
+    for prompt, some in zip(prompts, options, strict=True):
+        key = tuple(some), prompt.text.text[-1:].isspace()
+        if key not in known:
+            known[key] = option_tokens(tokenizer, some, after_space=key[1])
+        found.append(known[key])
+    return found
+
+
+def option_tokens(
+    tokenizer: PreTrainedTokenizerBase, options: Sequence[str], *, after_space: bool = False
+) -> list[list[int]]:
     """The tokens of each option as it stands after a word and a space.
 
     By themselves many tokenizers would begin a text otherwise than after another one, and some
     with a token for the space alone.
 
+    Args:
+        tokenizer: The model's.
+        options: The texts. White space around them does not count.
+        after_space: The prompt ends with white space, as many chat templates do, so that the option
+            begins without one.
+
     Raises:
-        TaskError: Two options have the same tokens, so nothing tells them apart.
+        TaskError: An option has no token of its own, or two have the same, so nothing tells them
+            apart.
     """
-    before: list[int] = tokenizer(_WORD, add_special_tokens=False)["input_ids"]
+    text, space = (f"{_WORD}\n", "") if after_space else (_WORD, " ")
+    before: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     found: list[list[int]] = []
     for option in options:
-        ids = tokenizer(f"{_WORD} {option}", add_special_tokens=False)["input_ids"]
-        if ids[: len(before)] != before:
+        ids = tokenizer(f"{text}{space}{option.strip()}", add_special_tokens=False)["input_ids"]
+        if ids[: len(before)] != before or len(ids) == len(before):
             raise TaskError(
                 f"The tokenizer joins the option {option!r} with the word before it, so its first "
                 "token cannot be told."
@@ -60,7 +90,7 @@ def choose(
 
     Args:
         prompts: What the model reads.
-        options: For each prompt the tokens of its options, from `option_tokens`.
+        options: For each prompt the tokens of its options, from `options_after`.
         next_logits: Asks the model.
     """
     choices = [

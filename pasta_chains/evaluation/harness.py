@@ -15,7 +15,7 @@ import transformers
 
 from .. import __version__
 from ..engine import SteeredModel
-from ..errors import TaskError
+from ..errors import PastaError, TaskError
 from ..profile import HeadProfile
 from ..prompts import Prompt
 from ..spans import SpanStr
@@ -132,20 +132,38 @@ def evaluate(
     Raises:
         PastaError: A prompt cannot be asked, or the folder holds another run's answers.
     """
-    journal = None
+    journal, known = None, {}
     if folder is not None:
         about = {**about_run(model), **_about(task, condition)}
-        journal = Journal(folder / task.name / f"{_file_name(condition.name)}.jsonl", about)
-    known = {key: tuple(value) for key, value in (journal.known if journal else {}).items()}
+        file = folder / task.name / f"{file_name(condition.name)}.jsonl"
+        journal = Journal(file, about)
+        known = _known(task, journal.known, file)
     progress(len(known))
     missing = [sample for sample in task.samples if sample.id not in known]
     asked = ask(model, task, missing, condition.rewrite, condition.profile, batch_size=batch_size)
-    for sample, answers in asked:
-        known[sample.id] = answers
-        if journal is not None:
-            journal.write(sample.id, answers)
-        progress(1)
+    try:
+        for sample, answers in asked:
+            known[sample.id] = answers
+            if journal is not None:
+                journal.write(sample.id, answers)
+            progress(1)
+    except PastaError as error:
+        error.add_note(f"in the task {task.name}, {condition.name}")
+        raise
     return _result(task, condition.name, known)
+
+
+def _known(task: Task, kept: Mapping[str, Any], file: Path) -> dict[str, tuple[str, ...]]:
+    """The answers that a file keeps, of which each sample has one for each prompt."""
+    counts = {sample.id: len(sample.prompts) for sample in task.samples}
+    for key, answers in kept.items():
+        texts = answers if isinstance(answers, list) else []
+        if len(texts) != counts.get(key) or not all(isinstance(text, str) for text in texts):
+            raise TaskError(
+                f"The answers to the sample {key!r} in {file} are not what was written there. "
+                "Remove their line to ask it again, or the file to ask all of them again."
+            )
+    return {key: tuple(answers) for key, answers in kept.items()}
 
 
 def _result(task: Task, condition: str, answers: Mapping[str, tuple[str, ...]]) -> Result:
@@ -211,7 +229,7 @@ def _fingerprint(model: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def _file_name(condition: str) -> str:
+def file_name(condition: str) -> str:
     """A name for a file; conditions differ in letters and digits, but for the marks."""
     words = condition.replace("*", "asterisk").replace('"', "quote")
     name = re.sub(r"[^\w.]+", "-", words).strip("-").lower()

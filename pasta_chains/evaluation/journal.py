@@ -30,11 +30,15 @@ class Journal:
         self._path = path
         about = json.loads(json.dumps(about))  # as it is read back, lists for tuples
         self.known: dict[str, Any] = {}
-        if path.is_file():
-            self._read(about)
-        if not path.is_file():
+        header = json.dumps({"about": about}, ensure_ascii=False).encode() + b"\n"
+        written = path.read_bytes() if path.is_file() else b""
+        if b"\n" in written:
+            self._read(written, about)
+        elif header.startswith(written):  # nothing yet, or cut off in the first line
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps({"about": about}, ensure_ascii=False) + "\n", "utf-8")
+            path.write_bytes(header)
+        else:
+            raise self._broken(1)
 
     def write(self, key: str, value: Any) -> None:
         """Keep a finished piece."""
@@ -43,12 +47,8 @@ class Journal:
             file.write(line + "\n")
         self.known[key] = value
 
-    def _read(self, about: Mapping[str, Any]) -> None:
-        whole = self._path.read_bytes()
+    def _read(self, whole: bytes, about: Mapping[str, Any]) -> None:
         kept = whole[: whole.rfind(b"\n") + 1]
-        if not kept:
-            self._path.unlink()
-            return
         first, *lines = kept.split(b"\n")[:-1]
         self._check_about(self._parse(first, 1, "about")["about"], about)
         for number, line in enumerate(lines, 2):
@@ -62,15 +62,19 @@ class Journal:
             found = json.loads(line)
         except ValueError as error:
             raise self._broken(number) from error
-        if (
-            not isinstance(found, dict)
-            or field not in found
-            or (field == "key" and "value" not in found)
-        ):
+        kind = dict if field == "about" else str
+        if not isinstance(found, dict) or not isinstance(found.get(field), kind):
+            raise self._broken(number)
+        if field == "key" and "value" not in found:
             raise self._broken(number)
         return found
 
     def _broken(self, number: int) -> TaskError:
+        if number == 1:
+            return TaskError(
+                f"The first line of {self._path} does not say what its work is about, so it cannot "
+                "be used. Choose another folder for this run, or remove the file."
+            )
         return TaskError(
             f"Line {number} of {self._path} is not what was written there. Remove that line to do "
             "its work again and keep the rest; or the file, to do all of it again."

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-import jinja2
-
+from ..chat import Message
 from ..errors import PastaError, TaskError
 from ..prompts import Prompt
-from ..spans import SpanStr
+from ..spans import Span, SpanStr
 from ..template import Environment
 from . import metrics
 from .rows import text_of, texts_of
@@ -23,8 +22,14 @@ found in it; a field of its JSON is it; or it is the likeliest of some options.
 """
 
 _FIELDS = frozenset(
-    "id prompt emphasize messages template variables answer answers metric field options".split()
+    "id prompt emphasize messages template variables answer answers metric field options "
+    "example".split()
 )
+_NEEDS = {
+    "emphasize": ("prompt", "In chat messages, put it beside the 'content' that it is part of."),
+    "variables": ("template", "Leave it out."),
+}
+_METRIC_OF = {"field": "json", "options": "choice"}
 
 
 @dataclass(frozen=True)
@@ -33,17 +38,19 @@ class Expected:
 
     Attributes:
         metric: How.
-        answers: Any of these is right.
+        answers: Any of these is right. They are texts, but for "json", where they are any values.
         field: The JSON field, for "json".
     """
 
     metric: Metric
-    answers: tuple[str, ...]
+    answers: tuple[Any, ...]
     field: str | None = None
 
     def fits(self, answer: str) -> bool:
         """Whether an answer is right."""
-        if self.metric in ("exact", "choice"):
+        if self.metric == "choice":
+            return answer in self.answers
+        if self.metric == "exact":
             return any(metrics.equals(answer, one, any_case=True) for one in self.answers)
         if self.metric == "contains":
             return any(metrics.contains(answer, one) for one in self.answers)
@@ -56,10 +63,13 @@ def qa_task(rows: Sequence[Mapping[str, Any]], *, name: str = "qa") -> Task:
     """Make a task of rows: "Acc", the answer is an expected one.
 
     A row has its prompt in one of three forms: "prompt", a text, and "emphasize", a list of parts
-    of it, each of which it has once; or "messages" with "role" and "content", where a content may
-    be `{"text": …, "spans": [[start, end], …]}`; or "template", the source of a Jinja template or
-    the name of a shipped one, and "variables". It has "answer" or "answers"; "metric", by default
-    "contains"; "field" for the metric "json"; and "options" for "choice".
+    of it, each of which it has once; or "messages" with "role", "content" and "emphasize", parts of
+    that content; or "template", the source of a Jinja template or the name of a shipped one, and
+    "variables". A prompt or content may be `{"text": …, "spans": [[start, end], …]}`, too. A row
+    has "answer" or "answers"; "metric", by default
+    "contains"; "field" for the metric "json"; "options" for "choice"; and "example", the answer
+    that the row has as a worked example, by default the first right one. A regular expression is no
+    answer, so for "regex" there is none by default.
 
     Args:
         rows: The rows.
@@ -81,6 +91,7 @@ def _sample(row: Mapping[str, Any], number: int) -> Sample:
         raise TaskError(
             f"Row {number} has a field {unknown[0]!r}; fields are {', '.join(sorted(_FIELDS))}."
         )
+    _check_companions(row, number)
     prompt = _prompt(row, number)
     if not is_emphasized(prompt):
         raise TaskError(
@@ -89,10 +100,49 @@ def _sample(row: Mapping[str, Any], number: int) -> Sample:
         )
     expected = _expected(row, number)
     options = tuple(texts_of(row, number, "options")) if expected.metric == "choice" else ()
-    if options and not any(answer in options for answer in expected.answers):
-        raise TaskError(f"No answer of row {number} is among its options.")
+    for answer in expected.answers if options else ():
+        if answer not in options:
+            raise TaskError(f"The answer {answer!r} of row {number} is not among its options.")
     identity = str(row.get("id", number))
-    return Sample(identity, (prompt,), expected.answers[0], options, expected)
+    return Sample(identity, (prompt,), _shown(row, number, expected), options, expected)
+
+
+def _check_companions(row: Mapping[str, Any], number: int) -> None:
+    """Refuse what would have no effect."""
+    for field, (other, hint) in _NEEDS.items():
+        if field in row and other not in row:
+            raise TaskError(f"Row {number} has {field!r}, which goes with {other!r} alone. {hint}")
+    metric = row.get("metric", "contains")
+    for field, other in _METRIC_OF.items():
+        if field in row and metric != other:
+            raise TaskError(
+                f"Row {number} has {field!r}, which goes with the metric {other!r} alone; its "
+                f"metric is {metric!r}."
+            )
+    if ("answer" in row) == ("answers" in row):
+        raise TaskError(
+            f"Row {number} must have one of 'answer' and 'answers', and has "
+            f"{'both' if 'answer' in row else 'none'}."
+        )
+
+
+def _shown(row: Mapping[str, Any], number: int, expected: Expected) -> str:
+    """The answer as a worked example shows it; empty where there is none."""
+    if "example" in row:
+        example = text_of(row, number, "example")
+        if not expected.fits(example):
+            raise TaskError(
+                f"The 'example' of row {number}, {example!r}, is not right by the row's own metric."
+            )
+        return example
+    if expected.metric == "regex":
+        return ""
+    found = expected.answers[0]
+    if expected.metric != "json":
+        return str(found)
+    for name in reversed((expected.field or "").split(".")):
+        found = [found] if name == "0" else {name: found}
+    return json.dumps(found, ensure_ascii=False)
 
 
 def _expected(row: Mapping[str, Any], number: int) -> Expected:
@@ -100,13 +150,30 @@ def _expected(row: Mapping[str, Any], number: int) -> Expected:
     if metric not in get_args(Metric):
         known = ", ".join(get_args(Metric))
         raise TaskError(f"The metric of row {number} is {metric!r}; the metrics are {known}.")
-    many = "answers" in row
-    answers = texts_of(row, number, "answers") if many else [text_of(row, number, "answer")]
     field = text_of(row, number, "field") if metric == "json" else None
+    answers = _answers(row, number, any_value=metric == "json")
     if metric == "regex":
-        for pattern in answers:
-            metrics.matches("", pattern)  # refuses what is no regular expression
+        try:
+            for pattern in answers:
+                metrics.matches("", pattern)
+        except TaskError as error:
+            error.add_note(f"row {number}")
+            raise
     return Expected(metric, tuple(answers), field)
+
+
+def _answers(row: Mapping[str, Any], number: int, *, any_value: bool) -> Sequence[Any]:
+    if any_value:
+        found = row.get("answers", [row.get("answer")])
+        if not isinstance(found, list) or not found:
+            raise TaskError(f"The field 'answers' of row {number} must be a list of values.")
+        return found
+    if "answer" in row:
+        return [text_of(row, number, "answer")]
+    texts = texts_of(row, number, "answers")
+    if not all(text.strip() for text in texts):
+        raise TaskError(f"Row {number} has an answer without any text, which every answer has.")
+    return texts
 
 
 def _prompt(row: Mapping[str, Any], number: int) -> Prompt:
@@ -122,11 +189,20 @@ def _prompt(row: Mapping[str, Any], number: int) -> Prompt:
         found = row["messages"]
         if not isinstance(found, list) or not all(_is_message(message) for message in found):
             raise TaskError(f"The messages of row {number} must each have 'role' and 'content'.")
-        return [{**one, "content": _text(one["content"], number)} for one in found]
-    text = _text(row["prompt"], number)
-    if "emphasize" not in row:
+        return [_message(one, number) for one in found]
+    return _marked(row, "prompt", number)
+
+
+def _message(message: Mapping[str, Any], number: int) -> Message:
+    kept = {name: value for name, value in message.items() if name != "emphasize"}
+    return {**kept, "content": _marked(message, "content", number)}
+
+
+def _marked(holder: Mapping[str, Any], field: str, number: int) -> SpanStr:
+    text = _text(holder[field], number)
+    if "emphasize" not in holder:
         return text
-    return _emphasized(text, texts_of(row, number, "emphasize"), number)
+    return _emphasized(text, texts_of(holder, number, "emphasize"), number)
 
 
 def _is_message(message: Any) -> bool:
@@ -137,8 +213,9 @@ def _text(value: Any, number: int) -> SpanStr:
     if isinstance(value, str):
         return SpanStr(value)
     try:
-        return SpanStr.from_dict(value)
-    except (PastaError, KeyError, TypeError, AttributeError, ValueError) as error:
+        spans = [Span(**one) if isinstance(one, dict) else one for one in value["spans"]]
+        return SpanStr(value["text"], spans)
+    except (PastaError, KeyError, TypeError) as error:
         raise TaskError(
             f"A prompt of row {number} is {json.dumps(value)[:80]}; it must be a text, or "
             f'{{"text": …, "spans": [[start, end], …]}}: {error}'
@@ -148,7 +225,9 @@ def _text(value: Any, number: int) -> SpanStr:
 def _emphasized(text: SpanStr, parts: Sequence[str], number: int) -> SpanStr:
     found = text
     for part in parts:
-        count = text.text.count(part) if part else 0
+        if not part.strip():
+            raise TaskError(f"Row {number} emphasizes {part!r}, which no model can read.")
+        count = sum(text.text.startswith(part, place) for place in range(len(text)))
         if count != 1:
             raise TaskError(
                 f"Row {number} emphasizes {part!r}, which its prompt has {count} times. Name a "
@@ -161,10 +240,16 @@ def _emphasized(text: SpanStr, parts: Sequence[str], number: int) -> SpanStr:
 
 def _rendered(row: Mapping[str, Any], number: int) -> SpanStr:
     source, variables = text_of(row, number, "template"), row.get("variables", {})
+    if not isinstance(variables, dict):
+        raise TaskError(
+            f"The 'variables' of row {number} are {variables!r}; they must be an object."
+        )
     environment = Environment()
     try:
         shipped = source in environment.list_templates()
         template = environment.get_template(source) if shipped else environment.from_string(source)
         return SpanStr(template.render(variables))
-    except (PastaError, jinja2.TemplateError, TypeError, ValueError) as error:
-        raise TaskError(f"The template of row {number} cannot be rendered: {error}") from error
+    except Exception as error:  # a template is a program, and may fail in any way
+        raise TaskError(
+            f"The template of row {number} cannot be rendered: {type(error).__name__}: {error}"
+        ) from error

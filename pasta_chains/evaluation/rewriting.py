@@ -8,7 +8,7 @@ from ..chat import Message
 from ..errors import TaskError
 from ..prompts import Prompt
 from ..spans import SpanStr
-from .task import Sample, Task
+from .task import Sample
 
 Rewriting = Callable[[Prompt], Prompt]
 """From a prompt with emphasis to the one that is asked."""
@@ -58,19 +58,35 @@ def with_examples(samples: Sequence[Sample], separator: str) -> Rewriting:
     Args:
         samples: The examples.
         separator: What stands after each example of a text.
+
+    Raises:
+        TaskError: An example has no answer to show, or prompt and examples are not all texts or all
+            chat messages.
     """
+    for sample in samples:
+        if not sample.wanted.strip():
+            raise TaskError(
+                f"The sample {sample.id!r} has no answer that a worked example could show. Give it "
+                "one (in a file of your own, the field 'example'), or ask for no examples."
+            )
+    shown = [(without_emphasis(one.prompts[0]), one.wanted) for one in samples]
+    texts = [(SpanStr(one), answer) for one, answer in shown if isinstance(one, str)]
+    chats = [(one, answer) for one, answer in shown if not isinstance(one, str)]
 
     def rewrite(prompt: Prompt) -> Prompt:
         plain = without_emphasis(prompt)
-        shown = [(without_emphasis(one.prompts[0]), one.wanted) for one in samples]
+        if chats if isinstance(plain, str) else texts:
+            raise TaskError(
+                "Some prompts are texts and others chat messages, so the ones cannot be worked "
+                "examples for the others. Give all the same form, or ask for no examples."
+            )
         if isinstance(plain, str):
-            worked = [f"{SpanStr(text).text} {answer}{separator}" for text, answer in shown]  # type: ignore[arg-type]
+            worked = [f"{text.text} {answer}{separator}" for text, answer in texts]
             return SpanStr("".join(worked)) + plain
         system = [message for message in plain if message["role"] == "system"]
         turns = [
             turn
-            for messages, answer in shown
-            if not isinstance(messages, str)
+            for messages, answer in chats
             for turn in (*_turns(messages, system), {"role": "assistant", "content": answer})
         ]
         return [*system, *turns, *_turns(plain, system)]
@@ -78,16 +94,17 @@ def with_examples(samples: Sequence[Sample], separator: str) -> Rewriting:
     return rewrite
 
 
-def examples_for(task: Task, others: Task, count: int) -> Rewriting:
-    """Few-shot with samples of another split."""
-    return with_examples(others.take(count).samples, task.separator)
-
-
 def _turns(prompt: Sequence[Message], system: Sequence[Message]) -> list[Message]:
     """Messages without system messages; those of another prompt come before its first text."""
     own = [message for message in prompt if message["role"] == "system"]
     said = [message["content"] for message in own if message not in system]
-    first, *rest = [message for message in prompt if message["role"] != "system"]
+    turns = [message for message in prompt if message["role"] != "system"]
+    if not turns:
+        raise TaskError(
+            "A chat has system messages alone, so it cannot stand beside worked examples. Add the "
+            "user's message, or ask for no examples."
+        )
+    first, *rest = turns
     return [{**first, "content": SpanStr("\n\n").join([*said, first["content"]])}, *rest]
 
 

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from transformers.utils.logging import disable_progress_bar
 
 from ..engine import SteeredModel
 from ..errors import ProfileError, TaskError
 from ..profile import HeadProfile
-from .harness import Condition, Result, about_run, baselines, control, evaluate, steered
+from .harness import (
+    Condition,
+    Result,
+    about_run,
+    baselines,
+    control,
+    digest_of,
+    evaluate,
+    file_name,
+    steered,
+)
 from .splits import Split
 from .tables import rows_of, terminal_table, write_tables
 from .task import Task
+
+EVERY_HEAD = "every head steered"
 
 Draw = Callable[[Split, int | None], Task]
 """From a split and a number of samples to a task."""
@@ -65,29 +78,38 @@ def run_evaluation(options: Options) -> None:
     tasks = [(draw("test", options.samples), draw) for draw in options.tasks.values()]
     model = SteeredModel.from_pretrained(options.model, **(options.loading or {}))
     profiles = _profiles(model, options)
+    planned = [(task, _conditions(task, draw, profiles, options)) for task, draw in tasks]
     console = Console()
     results: list[Result] = []
-    for task, draw in tasks:
-        conditions = _conditions(model, task, draw, profiles, options)
-        with Progress(console=console, transient=True) as progress:
-            bar = progress.add_task(task.name, total=len(conditions) * len(task.samples))
-            for condition in conditions:
-                progress.update(bar, description=f"{task.name}: {condition.name}")
-                results.append(
-                    evaluate(
-                        model,
-                        task,
-                        condition,
-                        folder=options.out,
-                        batch_size=options.batch_size,
-                        progress=partial(progress.advance, bar),
-                    )
-                )
+    for task, conditions in planned:
+        results += _asked(model, task, conditions, options, console)
     rows = rows_of(results)
     console.print(terminal_table(rows))
     if options.out is not None:
         write_tables(options.out, rows, _about(model, profiles, options))
-        console.print(f"Wrote results.json, results.csv and results.md in {options.out}.")
+        wrote = f"Wrote results.json, results.csv and results.md in {options.out}."
+        console.print(wrote, markup=False, highlight=False, soft_wrap=True)
+
+
+def _asked(
+    model: SteeredModel,
+    task: Task,
+    conditions: Sequence[Condition],
+    options: Options,
+    console: Console,
+) -> Iterator[Result]:
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("", total=len(conditions) * len(task.samples))
+        for condition in conditions:
+            progress.update(bar, description=escape(f"{task.name}: {condition.name}"))
+            yield evaluate(
+                model,
+                task,
+                condition,
+                folder=options.out,
+                batch_size=options.batch_size,
+                progress=partial(progress.advance, bar),
+            )
 
 
 def _profiles(model: SteeredModel, options: Options) -> dict[str, HeadProfile]:
@@ -102,7 +124,9 @@ def _profiles(model: SteeredModel, options: Options) -> dict[str, HeadProfile]:
     if options.every_head:
         every = {layer: range(count) for layer, count in model.head_counts.items()}
         first = next(iter(found.values()))
-        found["every head steered"] = HeadProfile(every, first.alpha)
+        if EVERY_HEAD in found:
+            raise TaskError(f"A profile has the name {EVERY_HEAD!r} already. Give it another one.")
+        found[EVERY_HEAD] = HeadProfile(every, first.alpha)
     if options.alpha is not None:
         found = {name: replace(profile, alpha=options.alpha) for name, profile in found.items()}
     for profile in found.values():
@@ -111,23 +135,40 @@ def _profiles(model: SteeredModel, options: Options) -> dict[str, HeadProfile]:
 
 
 def _conditions(
-    model: SteeredModel,
-    task: Task,
-    draw: Draw,
-    profiles: Mapping[str, HeadProfile],
-    options: Options,
+    task: Task, draw: Draw, profiles: Mapping[str, HeadProfile], options: Options
 ) -> list[Condition]:
-    shown = _shortest(draw("train", None), options.examples) if options.examples else None
+    """All that a task is asked under, each of which can be: a long run should not fail at its end.
+
+    Raises:
+        TaskError: Two conditions have the same name, or a prompt cannot be rewritten for one.
+    """
+    shown = shortest(draw("train", None), options.examples) if options.examples else None
     found = baselines(task, shown, options.examples)
     found += [steered(name, profile) for name, profile in profiles.items()]
-    return [*found, control(next(iter(profiles.values())))]
+    found.append(control(next(iter(profiles.values()))))
+    files = [file_name(condition.name) for condition in found]
+    for number, condition in enumerate(found):
+        if files[number] in files[:number]:
+            raise TaskError(
+                f"Two conditions would have the name {condition.name!r}. Give the profile another "
+                "one, as in --profile NAME=FILE."
+            )
+        try:
+            digest_of(task, condition.rewrite)
+        except TaskError as error:
+            error.add_note(f"in the task {task.name}, {condition.name}")
+            raise
+    return found
 
 
-def _shortest(task: Task, count: int) -> Task:
+def shortest(task: Task, count: int) -> Task:
     """The samples with the shortest prompts, so that several fit into a context."""
     order = sorted(task.samples, key=lambda sample: len(str(sample.prompts[0])))
     if len(order) < count:
-        raise TaskError(f"The task {task.name!r} has fewer than {count} samples to show.")
+        raise TaskError(
+            f"The task {task.name!r} has {len(order)} samples for worked examples, and {count} are "
+            "wanted. Ask for fewer with --examples."
+        )
     return replace(task, samples=tuple(order[:count]))
 
 

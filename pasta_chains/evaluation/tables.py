@@ -12,6 +12,7 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from .harness import ZERO_SHOT, Result
 from .statistics import interval, paired_p
@@ -88,7 +89,8 @@ def terminal_table(rows: Sequence[Row]) -> Table:
         table.add_column(heading, justify="left" if heading in _HEADINGS[:3] else "right")
     task = None
     for row in rows:
-        table.add_row("" if row.task == task else row.task, *_cells(row))
+        cells = ["" if row.task == task else row.task, *_cells(row)]
+        table.add_row(*map(Text, cells))  # so that no name is read as markup
         task = row.task
     return table
 
@@ -98,7 +100,7 @@ def markdown(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
     lines = [
         "| " + " | ".join(_HEADINGS) + " |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
-        *(f"| {row.task} | {' | '.join(_cells(row))} |" for row in rows),
+        *(f"| {' | '.join(map(_escaped, [row.task, *_cells(row)]))} |" for row in rows),
         "",
         *(f"- {name}: {value}" for name, value in about.items()),
     ]
@@ -115,18 +117,20 @@ def _cells(row: Row) -> list[str]:
     fluency = "" if row.fluency is None else f"{row.fluency:.2f}"
     if row.discarded:
         fluency += " (too low)"
-    return [row.condition.replace("*", r"\*"), metrics, f"{row.mean:.1%}", gain, p, fluency]
+    return [row.condition, metrics, f"{row.mean:.1%}", gain, p, fluency]
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("*", r"\*").replace("|", r"\|")
 
 
 def comma_separated(rows: Sequence[Row]) -> str:
     """The table as CSV, a line for each metric."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
-        ["task", "condition", "metric", "mean", "low", "high", "samples", "gain", "p", "fluency"]
-    )
+    writer.writerow("task condition metric mean low high samples gain p fluency discarded".split())
     for row in rows:
-        shared = [row.samples, row.gain, row.p, row.fluency]
+        shared = [row.samples, row.gain, row.p, row.fluency, row.discarded]
         for name, numbers in row.metrics.items():
             writer.writerow([row.task, row.condition, name, *numbers, *shared])
     return file.getvalue()

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import TaskError
 from ..prompts import Prompt
-from ..spans import span_count
+from ..spans import SpanStr
 
 Score = Callable[["Sample", Sequence[str]], Mapping[str, float]]
 """From a sample and the answer to each of its prompts to a number from 0 to 1 for each metric."""
@@ -72,6 +72,8 @@ class Task:
                 )
             if len(set(sample.options)) < len(sample.options) or len(sample.options) == 1:
                 raise TaskError(f"{where} must have two or more different options, or none.")
+            if not all(option.strip() for option in sample.options):
+                raise TaskError(f"{where} has an option without any text.")
 
     def take(self, count: int) -> Task:
         """The same with the first samples only.
@@ -93,7 +95,6 @@ class Task:
 
 
 def is_emphasized(prompt: Prompt) -> bool:
-    """Whether any text of a prompt is emphasized."""
-    if isinstance(prompt, str):
-        return span_count(prompt) > 0
-    return any(span_count(message["content"]) for message in prompt)
+    """Whether any text of a prompt is emphasized; text that is only deemphasized is not."""
+    texts = [prompt] if isinstance(prompt, str) else [message["content"] for message in prompt]
+    return any(not span.deemphasized for text in texts for *_, span in SpanStr(text).runs())

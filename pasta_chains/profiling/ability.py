@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ..engine import SteeredModel
+from ..errors import TaskError
 from ..evaluation.task import Task
 from ..profile import HeadProfile
 from ..prompts import Prompt, tokenize
-from ..scoring import continued, log_probabilities
+from ..scoring import log_probabilities
 from ..spans import SpanStr, emphasize
 
 PAIRS = 50
@@ -27,9 +29,10 @@ def neutral_texts(tasks: Sequence[Task]) -> list[str]:
 
 
 def perplexity(model: SteeredModel, texts: Sequence[str], profile: HeadProfile) -> float:
-    """Perplexity of each text after the one before it, which is emphasized and says nothing of it.
+    """Perplexity of each text in a prompt in which the one before it is emphasized.
 
-    Steering that harms what a model can do anyway makes it rise.
+    The emphasized one says nothing of it. Steering that harms how a model reads plain text makes it
+    rise.
 
     Args:
         model: The model.
@@ -38,20 +41,21 @@ def perplexity(model: SteeredModel, texts: Sequence[str], profile: HeadProfile) 
     """
     total, count = 0.0, 0
     for emphasized, text in itertools.pairwise(texts):
+        before = emphasize(emphasized) + SpanStr("\n\n")
         prompt = tokenize(
-            emphasize(emphasized) + SpanStr("\n\n"),
-            model.tokenizer,
-            profile.alpha,
-            model.control_tokens,
+            before + SpanStr(text), model.tokenizer, profile.alpha, model.control_tokens
         )
-        ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
-        room = (model.context_length or math.inf) - len(prompt.ids)
-        ids = ids[: int(min(len(ids), room))]
+        first = next(n for n, (start, _) in enumerate(prompt.offsets) if start >= len(before))
+        most = model.context_length
+        prompt = replace(prompt, ids=prompt.ids[:most], bias=prompt.bias[:most])
+        ids = prompt.ids[first:]
         if ids:
-            inputs = model.inputs_of(continued(prompt, [ids]), profile, left=False)
-            total += log_probabilities(model.model, inputs, len(prompt.ids), [ids])[0]
+            inputs = model.inputs_of([prompt], profile, left=False)
+            total += log_probabilities(model.model, inputs, first, [ids])[0]
             count += len(ids)
-    return math.exp(-total / max(count, 1))
+    if not count:
+        raise TaskError("No text is left to read: prompts fill the context. Take shorter ones.")
+    return math.exp(-total / count)
 
 
 def _text(prompt: Prompt) -> str:

@@ -9,10 +9,12 @@ decoding, but for rounding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
+from ..context import Context
 from ..engine import SteeredModel
 from ..evaluation.asking import GREEDY, NOTHING
 from ..profile import HeadProfile
@@ -21,6 +23,19 @@ from ..requests import generate
 from ..scoring import continued
 from ..streaming import Decoding
 from .upper_layers import Reading
+
+_SHAPING: Mapping[str, Any] = {
+    **dict.fromkeys(("min_length", "min_new_tokens"), 0),
+    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size"), 0),
+    **dict.fromkeys(("guidance_scale", "encoder_repetition_penalty"), 1.0),
+    **dict.fromkeys(("forced_bos_token_id", "forced_eos_token_id"), None),
+    **dict.fromkeys(("bad_words_ids", "suppress_tokens", "begin_suppress_tokens"), None),
+    **dict.fromkeys(("sequence_bias", "exponential_decay_length_penalty"), None),
+    **dict.fromkeys(("stop_strings", "watermarking_config"), None),
+}
+"""What a model's configuration may say of its answers beside their tokens' likelihood, and what
+says nothing. Drafts cannot be checked for it.
+"""
 
 
 class Writing:
@@ -32,6 +47,9 @@ class Writing:
         prompts: Of the batch, with the bias of one alpha.
         every: A profile of all heads.
         max_new_tokens: Longest answer.
+
+    Raises:
+        PromptTooLongError: A prompt and its answer do not fit the context.
     """
 
     def __init__(
@@ -44,20 +62,32 @@ class Writing:
     ) -> None:
         self._model, self._prompts, self._every = model, prompts, every
         self._most = max_new_tokens
+        longest = max(len(prompt.ids) for prompt in prompts)
+        Context(model.context_length, model.name).check_fits(longest, max_new_tokens)
         self._decode = Decoding(model.tokenizer, model.model.generation_config.eos_token_id)
-        rows = range(len(prompts))
-        self._drafts = self._decoded({row: [] for row in rows}, NOTHING)
-        self._known = {row: [draft] for row, draft in self._drafts.items()}
-        self._reading = self._read(path, self._drafts)
+        self._nothing: dict[int, list[int]] = {row: [] for row in range(len(prompts))}
+        self._is_checked = not _is_shaped(model.model.generation_config)
+        if self._is_checked:
+            self._drafts = self._decoded(self._nothing, NOTHING)
+            self._known = {row: [draft] for row, draft in self._drafts.items()}
+            self._reading = self._read(path, self._drafts)
 
     def answers(self, profile: HeadProfile) -> list[str]:
         """The answer to each prompt, with a profile's heads steered."""
+        if self._is_checked:
+            found = self._checked(profile)
+        else:
+            found = self._decoded(self._nothing, profile)
+        return [self._decode(found[row]) for row in sorted(found)]
+
+    def _checked(self, profile: HeadProfile) -> dict[int, list[int]]:
+        """Answers, for which drafts are checked first."""
         reading, drafts = self._reading, self._drafts
         found: dict[int, list[int]] = {}
         while drafts:
             logits = reading.logits(profile.heads)
             for (row, draft), steered in zip(drafts.items(), logits, strict=True):
-                found[row] = self._agreed(steered, draft)
+                found[row] = self._agreed(steered, draft, len(found.get(row, ())))
             drafts = self._next_drafts(found)
             if drafts:
                 reading = self._read(None, drafts)
@@ -67,12 +97,16 @@ class Writing:
         for row, answer in found.items():
             if answer not in self._known[row]:
                 self._known[row].append(answer)
-        return [self._decode(found[row]) for row in sorted(found)]
+        return found
 
-    def _agreed(self, logits: Tensor, draft: list[int]) -> list[int]:
-        """What the model writes as far as a draft tells: its beginning, and one token more."""
+    def _agreed(self, logits: Tensor, draft: list[int], known: int) -> list[int]:
+        """What the model writes as far as a draft tells: its beginning, and one token more.
+
+        What is known already is not asked again: where two tokens are equally likely, another batch
+        may tell otherwise, and asking would have no end.
+        """
         chosen = logits.argmax(-1).tolist()
-        count = next((at for at, token in enumerate(draft) if chosen[at] != token), len(draft))
+        count = next((n for n in range(known, len(draft)) if chosen[n] != draft[n]), len(draft))
         if count == len(draft) and self._is_whole(draft):
             return draft
         return [*draft[:count], chosen[count]]
@@ -123,3 +157,11 @@ class Writing:
         """An answer up to its end token, or as long as it may be."""
         ends = (at + 1 for at, token in enumerate(answer) if token in self._decode.ends)
         return answer[: min(next(ends, self._most), self._most)]
+
+
+def _is_shaped(config: Any) -> bool:
+    """Whether a configuration shapes answers."""
+    return any(
+        getattr(config, name, None) not in (None, says_nothing)
+        for name, says_nothing in _SHAPING.items()
+    )

@@ -51,7 +51,7 @@ class Findings:
     """What a search measured. Scores are means of a task's metrics, 0 to 1.
 
     Attributes:
-        model: Name of the model.
+        model: Name of the model; empty where it has none.
         about: Versions, weights, options and numbers of samples.
         alpha: With which heads were ranked.
         unsteered: For each task, on the training split.
@@ -59,10 +59,11 @@ class Findings:
         layers: With all heads of each layer steered.
         alone: With each head alone steered: for each task by layer and head, `"3:7"`.
         lists: Lists of heads, on the validation split.
+        before: For each task, unsteered on the validation split.
         alphas: The chosen heads with other alphas, on the validation split.
-        chosen: The list that the profile steers.
+        chosen: The list that the profile steers, with its scores at the chosen alpha.
         chosen_alpha: How strongly.
-        perplexity: Of plain text after emphasized text, "unsteered" and "steered".
+        perplexity: Of plain text beside emphasized text, "unsteered" and "steered".
         complete: Whether all was measured before the time was up.
     """
 
@@ -74,6 +75,7 @@ class Findings:
     layers: Mapping[str, Mapping[str, float]]
     alone: Mapping[str, Mapping[str, float]]
     lists: tuple[HeadList, ...]
+    before: ByTask = field(default_factory=dict)
     alphas: Mapping[str, ByTask] = field(default_factory=dict)
     chosen: HeadList = HeadList("task-specific", None, 0, "", {})
     chosen_alpha: float = 1.0
@@ -96,12 +98,16 @@ class Findings:
         details = {
             "strategy": heads.strategy,
             "k": heads.k,
-            "validation": dict(heads.scores),
+            "validation": {
+                "alpha": self.chosen_alpha if heads is self.chosen else self.alpha,
+                "unsteered": dict(self.before),
+                "steered": dict(heads.scores),
+            },
             "perplexity": dict(self.perplexity),
             "complete": self.complete,
             "about": dict(self.about),
         }
-        return HeadProfile(heads_of(heads.heads), alpha, self.model, source, details)
+        return HeadProfile(heads_of(heads.heads), alpha, self.model or None, source, details)
 
     def best(self, strategy: Strategy, of: str | None = None) -> HeadList:
         """The best list of a strategy: of equally good ones the one with fewest heads.
@@ -114,8 +120,8 @@ class Findings:
         """
         lists = [one for one in self.lists if one.strategy == strategy and one.of == of]
         if not lists:
-            way_out = f" for {of}" if of else ": no head is among the best of all tasks"
-            way_out += ". Take strategy 'union', or larger sizes"
+            way_out = f" for {of}" if of else ": no head is among the best k of all tasks"
+            way_out += ". Take strategy 'union', or a larger k"
             raise ProfileError(f"The search has no {strategy} list of heads{way_out}.")
         tasks = tuple(self.unsteered)
         if strategy == "task-agnostic":

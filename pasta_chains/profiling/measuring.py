@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from ..engine import SteeredModel
-from ..evaluation.choosing import choose, option_tokens
+from ..evaluation.choosing import choose, options_after
 from ..evaluation.task import Sample, Task
 from ..profile import HeadProfile
 from ..prompts import TokenizedPrompt, tokenize
@@ -71,8 +71,7 @@ class _Choosing:
         self._model, self._path, self._every = model, path, every
         self._prompts = prompts
         self._options = [sample.options for sample in samples for _ in sample.prompts]
-        tokens = {options: option_tokens(model.tokenizer, options) for options in {*self._options}}
-        self._tokens = [tokens[options] for options in self._options]
+        self._tokens = options_after(model.tokenizer, prompts, self._options)
         self._first: tuple[list[list[int]], Reading] | None = None
 
     def answers(self, profile: HeadProfile) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MissingExtraError
-from .findings import Findings
+from .findings import Findings, HeadList
 
 try:
     import matplotlib as mpl
@@ -103,18 +103,24 @@ def _by_size(found: Findings) -> Any:
     figure, axes = plt.subplots(figsize=(7, 4))
     tasks = tuple(found.unsteered)
     for strategy in ("multi-task", "union", "task-specific"):
-        lists = [one for one in found.lists if one.strategy == strategy and one.scores]
+        lists = [one for one in found.lists if one.strategy == strategy and _is_judged(one, tasks)]
         sizes: dict[int, list[float]] = {}
         for one in lists:
             sizes.setdefault(len(one), []).append(one.mean(tuple(one.scores)) * _PERCENT)
         points = sorted((size, sum(means) / len(means)) for size, means in sizes.items())
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", label=strategy)
-    before = sum(found.unsteered[task] for task in tasks) / len(tasks) * _PERCENT
-    axes.axhline(before, color="black", label="unsteered (training split)")
+    if len(found.before) == len(tasks):
+        before = sum(found.before.values()) / len(tasks) * _PERCENT
+        axes.axhline(before, color="black", label="unsteered")
     axes.set(xlabel="number of steered heads", ylabel="mean over tasks, %")
     axes.legend()
     return figure
+
+
+def _is_judged(heads: HeadList, tasks: tuple[str, ...]) -> bool:
+    """Whether a list was measured on all tasks that it is judged by."""
+    return all(task in heads.scores for task in ([heads.of] if heads.of else tasks))
 
 
 def _by_alpha(found: Findings) -> Any:

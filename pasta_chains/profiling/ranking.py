@@ -45,7 +45,7 @@ def by_layer(heads: Iterable[Head]) -> dict[int, list[int]]:
 
 
 def sizes(count: int) -> list[int]:
-    """Values of `k` worth trying for a model of so many heads: up to half of them.
+    """Values of `k` worth trying for so many heads: up to 70 % of them.
 
     The paper's are 29 to 49 % of LLaMA-7B's heads, and 56 to 78 % of GPT-J's.
     """

@@ -18,7 +18,7 @@ from ..evaluation.splits import Split
 from ..evaluation.task import Task
 from ..profile import HeadProfile
 from .findings import Findings
-from .search import Options as Search
+from .options import Options as Search
 from .search import find_heads
 
 Draw = Callable[[Split, int | None], Task]
@@ -60,8 +60,8 @@ def run_profiling(options: Options) -> None:
     Raises:
         PastaError: A task or the model is not usable, or there is nothing to find.
     """
-    if not options.out.absolute().parent.is_dir():
-        raise TaskError(f"There is no folder {options.out.parent} to write {options.out.name} to.")
+    work = options.work or options.out.with_suffix(".work")
+    _check_places(options.out, work, options.plots)
     if options.plots is not None:
         from .plots import draw_figures  # needs matplotlib, which is missed better now than later
     disable_progress_bar()
@@ -72,11 +72,10 @@ def run_profiling(options: Options) -> None:
         }
         for name, draw in options.tasks.items()
     }
-    load = partial(_load, options.model, dict(options.loading))
+    load = partial(load_model, options.model, dict(options.loading))
     model = load(0)
-    work = options.work or options.out.with_suffix(".work")
     console = Console()
-    with _progress(console) as bars:
+    with progress_bars(console) as bars:
         found = find_heads(
             model,
             tasks,
@@ -84,17 +83,28 @@ def run_profiling(options: Options) -> None:
             options.search,
             processes=options.processes,
             load=load,
-            progress=_Bars(bars),
+            progress=Bars(bars),
         )
     found.profile().save(options.out)
     found.save(work / FINDINGS)
     _tell(console, found, options.out)
     if options.plots is not None:
         for file in draw_figures(found, options.plots):
-            console.print(f"Drew {file}.", markup=False)
+            console.print(f"Drew {file}.", markup=False, highlight=False, soft_wrap=True)
 
 
-def _load(model: str, loading: dict[str, Any], number: int) -> SteeredModel:
+def _check_places(out: Path, work: Path, plots: Path | None) -> None:
+    """Refuse places that cannot be written to now, not after hours."""
+    if not out.absolute().parent.is_dir():
+        raise TaskError(f"There is no folder {out.parent} to write {out.name} to.")
+    if out.is_dir():
+        raise TaskError(f"{out} is a folder; name a file for the profile.")
+    for folder in (work, plots):
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise TaskError(f"{folder} is a file, and a folder is to be there. Name another one.")
+
+
+def load_model(model: str, loading: dict[str, Any], number: int) -> SteeredModel:
     """Load the model for a process; on GPUs each has its own."""
     import torch
 
@@ -103,7 +113,7 @@ def _load(model: str, loading: dict[str, Any], number: int) -> SteeredModel:
     return SteeredModel.from_pretrained(model, HeadProfile({}), **loading)
 
 
-def _progress(console: Console) -> Progress:
+def progress_bars(console: Console | None = None) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -114,7 +124,7 @@ def _progress(console: Console) -> Progress:
     )
 
 
-class _Bars:
+class Bars:
     """A bar for each stage of the search."""
 
     def __init__(self, progress: Progress) -> None:
@@ -129,16 +139,25 @@ class _Bars:
 
 
 def _tell(console: Console, found: Findings, out: Path) -> None:
-    for task, before in found.unsteered.items():
-        after = found.chosen.scores.get(task)
-        told = "" if after is None else f", {after:.1%} with the heads found (validation)"
-        console.print(f"{task}: {before:.1%} unsteered{told}", markup=False)
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    before, after = found.before, found.chosen.scores
+    for task in found.unsteered:
+        if task in before and task in after:
+            say(f"{task}: {before[task]:.1%} unsteered, {after[task]:.1%} steered")
+        else:
+            say(f"{task}: {found.unsteered[task]:.1%} unsteered; no time was left to validate")
+    both = [task for task in before if task in after]
+    if both and sum(after[task] for task in both) <= sum(before[task] for task in both):
+        say(
+            "On the validation samples these heads are no better than no steering: do not use them."
+        )
     plain = found.perplexity
-    console.print(
-        f"{len(found.chosen)} heads, alpha {found.chosen_alpha}. Perplexity of plain text after "
-        f"emphasized text: {plain['unsteered']:.2f} unsteered, {plain['steered']:.2f} steered.",
-        markup=False,
+    say(
+        f"{len(found.chosen)} heads, alpha {found.chosen_alpha}. Perplexity of plain text beside "
+        f"emphasized text: {plain['unsteered']:.2f} unsteered, {plain['steered']:.2f} steered."
     )
     if not found.complete:
-        console.print("The time was up before all was measured: run it again to go on.")
-    console.print(f"Wrote {out}.", markup=False)
+        say("The time was up before all was measured: run it again to go on.")
+    say(f"Wrote {out}.")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import TaskError
 from ..evaluation.journal import Journal
 from ..evaluation.splits import Split
 from .units import Tasks, Unit, batches
@@ -26,16 +27,22 @@ class Scores:
 
     def __init__(self, tasks: Tasks, batch_size: int, path: Path, about: Mapping[str, Any]) -> None:
         self._journal = Journal(path, about)
-        self._counts = {
-            (name, split): len(batches(task, batch_size))
+        self._sizes: dict[tuple[str, str], list[int]] = {
+            (name, split): [len(batch) for batch in batches(task, batch_size)]
             for name, splits in tasks.items()
             for split, task in splits.items()
         }
+        for key, scores in self._journal.known.items():
+            if not self._fits(key, scores):
+                raise TaskError(
+                    f"What {path} holds for {key!r} is not what was written there. Remove that "
+                    "line to measure it again, or the file to measure all of it again."
+                )
 
     def missing(self, split: Split, task: str, alpha: float, lists: Sequence[str]) -> list[Unit]:
         """What is still to measure of some lists of heads, batch by batch."""
         units = []
-        for batch in range(self._counts[task, split]):
+        for batch in range(len(self._sizes[task, split])):
             left = [
                 one
                 for one in lists
@@ -60,7 +67,7 @@ class Scores:
         wanted = list(dict.fromkeys(lists))
         rows = [
             {one: self._journal.known.get(_key(split, task, alpha, batch, one)) for one in wanted}
-            for batch in range(self._counts[task, split])
+            for batch in range(len(self._sizes[task, split]))
         ]
         whole = [row for row in rows if None not in row.values()]
         chosen = whole or [
@@ -72,6 +79,16 @@ class Scores:
             if values:
                 found[one] = sum(values) / len(values)
         return found
+
+    def _fits(self, key: str, scores: Any) -> bool:
+        """Whether scores are those of the samples of the batch that their key names."""
+        split, _, rest = key.partition("|")
+        task, _, batch, _ = rest.rsplit("|", 3) if rest.count("|") > 2 else [""] * 4
+        sizes = self._sizes.get((task, split), [])
+        if not batch.isdecimal() or int(batch) >= len(sizes) or not isinstance(scores, list):
+            return False
+        are_scores = (type(score) in (int, float) and 0 <= score <= 1 for score in scores)
+        return len(scores) == sizes[int(batch)] and all(are_scores)
 
 
 def _key(split: str, task: str, alpha: float, batch: int, heads: str) -> str:

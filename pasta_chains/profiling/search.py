@@ -12,55 +12,27 @@ What is measured is kept in a file as it comes, so that a search that was cut of
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..engine import SteeredModel
 from ..errors import TaskError
-from ..evaluation.harness import about_run, digest_of
 from ..evaluation.splits import Split
 from ..profile import HeadProfile
 from .ability import neutral_texts, perplexity
-from .findings import Findings, HeadList, Strategy
+from .findings import ByTask, Findings, HeadList
+from .lists import candidates, judges
 from .measuring import all_heads
-from .ranking import Head, intersection, ranked, sizes, task_specific, union
+from .options import Options
+from .origin import about_search, name_of
+from .ranking import Head, ranked, sizes
 from .scores import Scores
 from .units import Bench, Tasks, Unit, check_tasks, label
 from .workers import Load, Measured, Workers
 
 NOTHING = label(())
-STRATEGIES: tuple[Strategy, ...] = ("multi-task", "union", "task-specific")
-"""Those that a profile can be made with; a task-agnostic list is for a task that has none."""
-
-ALPHAS = (0.3, 0.1, 0.03, 0.01, 0.003)
 FILE_NAME = "measured.jsonl"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to search.
-
-    Attributes:
-        alpha: With which heads are ranked; the paper's is 0.01.
-        alphas: Others to try with the chosen heads.
-        strategy: How the list is made; by default "multi-task", or "task-specific" for one task.
-        best_layers: How many layers to search for heads, the best ones when all of their heads are
-            steered (coarse to fine); None for every layer.
-        sizes: How many of each task's best heads to make lists of; by default several.
-        batch_size: Prompts in a batch.
-        minutes: When to stop measuring and end with the best list so far; None for never.
-    """
-
-    alpha: float = 0.01
-    alphas: tuple[float, ...] = ALPHAS
-    strategy: Strategy | None = None
-    best_layers: int | None = None
-    sizes: tuple[int, ...] | None = None
-    batch_size: int = 16
-    minutes: float | None = None
-
 
 Progress = Callable[[str, int, int], None]
 """Told the name of a stage, what of it is measured, and how much there is to measure in it."""
@@ -94,6 +66,7 @@ def find_heads(
     """
     options = options or Options()
     check_tasks(tasks)
+    options.check(tasks, sum(model.head_counts.values()))
     if processes > 1:
         if load is None:
             raise TaskError("Several processes each load the model: pass load.")
@@ -127,7 +100,7 @@ class _Search:
     ) -> None:
         self._model, self._tasks, self._options = model, tasks, options
         self._measure, self._progress = measure, progress
-        self._about = _about(model, tasks, options)
+        self._about = about_search(model, tasks, options.batch_size)
         folder.mkdir(parents=True, exist_ok=True)
         self._scores = Scores(tasks, options.batch_size, folder / FILE_NAME, self._about)
         self._started = time.monotonic()
@@ -136,13 +109,14 @@ class _Search:
 
     def run(self) -> Findings:
         every, layers = label(self._heads), self._layers()
-        coarse = self._means("train", "layers", [NOTHING, every, *layers.values()], 0.2)
+        wanted = (NOTHING, every, *layers.values())
+        coarse = self._means("train", "layers", dict.fromkeys(self._tasks, wanted), 0.2)
         for task, means in coarse.items():
             _refuse_hopeless(task, means)
         alone = self._alone(coarse, layers)
-        lists = self._lists({task: ranked(scores) for task, scores in alone.items()})
+        lists, before = self._lists({task: ranked(scores) for task, scores in alone.items()})
         found = Findings(
-            model=self._model.name,
+            model=name_of(self._model),
             about=self._about,
             alpha=self._options.alpha,
             unsteered={task: means[NOTHING] for task, means in coarse.items()},
@@ -156,8 +130,9 @@ class _Search:
                 for task, scores in alone.items()
             },
             lists=tuple(lists),
+            before=before,
         )
-        return self._decided(found)
+        return self._with_perplexity(self._decided(found))
 
     def _layers(self) -> dict[int, str]:
         """Every layer with the list of all its heads."""
@@ -169,58 +144,79 @@ class _Search:
     def _alone(
         self, coarse: Mapping[str, Mapping[str, float]], layers: Mapping[int, str]
     ) -> dict[str, dict[Head, float]]:
-        """For each task how each head does when it alone is steered."""
-        searched = set(layers)
-        if self._options.best_layers is not None:
-            tried = {
-                layer: sum(means.get(one, 0.0) for means in coarse.values())
-                for layer, one in layers.items()
-            }
-            order = sorted(tried, key=lambda layer: -tried[layer])
-            searched = set(order[: self._options.best_layers])
-        heads = {label([head]): head for head in self._heads if head[0] in searched}
-        means = self._means("train", "heads", [*heads], 0.75)
+        """For each task how each head does when it alone is steered.
+
+        Heads of the layers that are best as a whole come first: where time runs out, those are
+        measured.
+        """
+        tried = {
+            layer: sum(means.get(one, 0.0) for means in coarse.values())
+            for layer, one in layers.items()
+        }
+        order = sorted(tried, key=lambda layer: -tried[layer])[: self._options.best_layers]
+        heads = {label([head]): head for layer in order for head in self._heads if head[0] == layer}
+        means = self._means("train", "heads", dict.fromkeys(self._tasks, tuple(heads)), 0.75)
         return {
             task: {heads[one]: score for one, score in found.items()}
             for task, found in means.items()
         }
 
-    def _lists(self, rankings: Mapping[str, list[Head]]) -> list[HeadList]:
-        """Lists of heads made of the rankings, measured on the tasks that they are judged by."""
+    def _lists(
+        self, rankings: Mapping[str, Sequence[Head]]
+    ) -> tuple[list[HeadList], dict[str, float]]:
+        """Lists of heads made of the rankings, measured on the tasks that they are judged by.
+
+        Returns:
+            The lists, and for each task the score without steering.
+        """
         fewest = min(map(len, rankings.values()))
-        ks = [k for k in self._options.sizes or sizes(len(self._heads)) if k <= fewest]
-        made = list(_candidates(rankings, ks or [fewest]))
-        found: dict[tuple[str, str], float] = {}
-        for task in rankings:
-            wanted = [one.heads for one in made if _judges(task, one)]
-            means = self._means("validation", "lists of heads", wanted, 0.9, only=task)
-            found |= {(one, task): score for one, score in means[task].items()}
-        return [
+        ks = [k for k in self._options.sizes or sizes(fewest) if k <= fewest]
+        made = list(candidates(rankings, ks or [fewest]))
+        strategy = self._options.strategy_for(self._tasks)
+        first = sorted(made, key=lambda one: one.strategy != strategy)  # should time run out
+        wanted = {
+            task: [NOTHING, *(one.heads for one in first if judges(task, one))]
+            for task in self._tasks
+        }
+        means = self._means("validation", "lists of heads", wanted, 0.9)
+        lists = [
             replace(
                 one,
                 scores={
-                    task: found[key] for task in rankings if (key := (one.heads, task)) in found
+                    task: found[one.heads]
+                    for task, found in means.items()
+                    if judges(task, one) and one.heads in found
                 },
             )
             for one in made
         ]
+        return lists, {task: some[NOTHING] for task, some in means.items() if NOTHING in some}
 
     def _decided(self, found: Findings) -> Findings:
-        """Choose the list and alpha, and see what they do to plain text."""
-        several = len(self._tasks) > 1
-        strategy = self._options.strategy or ("multi-task" if several else "task-specific")
-        chosen = found.best(strategy, None if several else next(iter(self._tasks)))
-        by_alpha = {}
-        for alpha in sorted({*self._options.alphas, self._options.alpha}, reverse=True):
-            means = self._means("validation", f"alpha {alpha}", [chosen.heads], 1.0, alpha)
-            by_alpha[str(alpha)] = {
-                task: some[chosen.heads] for task, some in means.items() if chosen.heads in some
-            }
+        """Choose the list and alpha."""
+        strategy = self._options.strategy_for(self._tasks)
+        of = next(iter(self._tasks)) if len(self._tasks) == 1 else None
+        chosen = found.best(strategy, of)
+        by_alpha = self._by_alpha(chosen)
         # Of equally good ones the largest, which changes least.
-        whole = {alpha: some for alpha, some in by_alpha.items() if len(some) == len(self._tasks)}
-        best = max(whole, key=lambda alpha: sum(whole[alpha].values()), default=None)
-        alpha = self._options.alpha if best is None else float(best)
-        found = replace(found, alphas=by_alpha, chosen=chosen, chosen_alpha=alpha)
+        best = max(by_alpha, key=lambda alpha: sum(by_alpha[alpha].values()), default=None)
+        if best is None:
+            return replace(found, chosen=chosen, chosen_alpha=self._options.alpha)
+        chosen = replace(chosen, scores=by_alpha[best])
+        return replace(found, alphas=by_alpha, chosen=chosen, chosen_alpha=float(best))
+
+    def _by_alpha(self, chosen: HeadList) -> dict[str, ByTask]:
+        """How the chosen heads do with each alpha that was measured on all samples."""
+        found: dict[str, ByTask] = {}
+        lists = dict.fromkeys(self._tasks, (chosen.heads,))
+        for alpha in sorted({*self._options.alphas, self._options.alpha}, reverse=True):
+            means = self._means("validation", f"alpha {alpha}", lists, 1.0, alpha)
+            if not self._missing("validation", lists, alpha):
+                found[str(alpha)] = {task: some[chosen.heads] for task, some in means.items()}
+        return found
+
+    def _with_perplexity(self, found: Findings) -> Findings:
+        """See what the profile does to plain text."""
         texts = neutral_texts([splits["validation"] for splits in self._tasks.values()])
         read = {
             "unsteered": perplexity(self._model, texts, HeadProfile({}, 1.0)),
@@ -232,27 +228,21 @@ class _Search:
         self,
         split: Split,
         stage: str,
-        lists: Sequence[str],
+        lists: Mapping[str, Sequence[str]],
         share: float,
         alpha: float | None = None,
-        only: str | None = None,
     ) -> dict[str, dict[str, float]]:
-        """Measure lists of heads for every task, or only one, and give their means.
+        """Measure lists of heads and give their means, task by task.
 
         Args:
             split: Where to measure.
             stage: What to tell of the progress.
-            lists: What to measure.
+            lists: What to measure for each task.
             share: Of the time; when it is up, the stage ends.
             alpha: Instead of that of the options.
-            only: The one task.
         """
         alpha = self._options.alpha if alpha is None else alpha
-        tasks = [only] if only else [*self._tasks]
-        missing = [
-            unit for task in tasks for unit in self._scores.missing(split, task, alpha, lists)
-        ]
-        missing.sort(key=lambda unit: unit.batch)  # so that no task waits for another one
+        missing = self._missing(split, lists, alpha)
         total, done = sum(len(unit.lists) for unit in missing), 0
         self._progress(stage, done, total)
         if missing and not self._is_late(share):
@@ -265,7 +255,7 @@ class _Search:
                     measured.close()
                     break
         self._complete = self._complete and done == total
-        means = {task: self._scores.means(split, task, alpha, lists) for task in tasks}
+        means = {task: self._scores.means(split, task, alpha, some) for task, some in lists.items()}
         if split == "train" and not all(means.values()):
             raise TaskError(
                 f"The time was up before anything was known of the stage {stage!r}. What is "
@@ -273,34 +263,20 @@ class _Search:
             )
         return means
 
+    def _missing(
+        self, split: Split, lists: Mapping[str, Sequence[str]], alpha: float
+    ) -> list[Unit]:
+        """What is still to measure, batch by batch, so that no task waits for another one."""
+        units = [
+            unit
+            for task, some in lists.items()
+            for unit in self._scores.missing(split, task, alpha, some)
+        ]
+        return sorted(units, key=lambda unit: unit.batch)
+
     def _is_late(self, share: float) -> bool:
         minutes = self._options.minutes
         return minutes is not None and time.monotonic() - self._started > share * minutes * 60
-
-
-def _candidates(rankings: Mapping[str, list[Head]], ks: Sequence[int]) -> Iterator[HeadList]:
-    """Lists of heads by every strategy that so many tasks allow."""
-    several = len(rankings) > 1
-    for k in ks:
-        for task, ranking in rankings.items():
-            yield HeadList("task-specific", task, k, label(task_specific(ranking, k)), {})
-        if several:
-            yield HeadList("union", None, k, label(union(rankings.values(), k)), {})
-            common = intersection(rankings.values(), k)
-            if common:
-                yield HeadList("multi-task", None, k, label(common), {})
-        for task in rankings if len(rankings) > 2 else ():
-            others = [ranking for name, ranking in rankings.items() if name != task]
-            common = intersection(others, k)
-            if common:
-                yield HeadList("task-agnostic", task, k, label(common), {})
-
-
-def _judges(task: str, heads: HeadList) -> bool:
-    """Whether a list of heads is measured on a task: a task-agnostic one is not on its own."""
-    if heads.strategy == "task-agnostic":
-        return heads.of != task
-    return heads.of in (None, task)
 
 
 def _refuse_hopeless(task: str, means: Mapping[str, float]) -> None:
@@ -315,15 +291,3 @@ def _refuse_hopeless(task: str, means: Mapping[str, float]) -> None:
             "told from another. Take an easier task, and look whether its answers are what the "
             "task expects."
         )
-
-
-def _about(model: SteeredModel, tasks: Tasks, options: Options) -> dict[str, Any]:
-    """What measurements depend on. Only the batch size of the options does."""
-    return {
-        **about_run(model),
-        "batch_size": options.batch_size,
-        "tasks": {
-            name: {split: [len(task.samples), digest_of(task)] for split, task in splits.items()}
-            for name, splits in tasks.items()
-        },
-    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -46,8 +47,11 @@ class Reading:
         self._positions = torch.tensor(first, device=model.device)[:, None] - 1
         self._positions = self._positions + torch.arange(width, device=model.device)
         self._positions = self._positions.clamp(max=inputs["input_ids"].shape[1] - 1)
-        self._outputs: list[Any] = []
-        self.plain = self._read_all()
+
+    @property
+    def plain(self) -> Tensor:
+        """Logits of shape (rows, width, vocabulary), without steering."""
+        return self._unsteered[0]
 
     def logits(self, heads: Mapping[int, Sequence[int]]) -> Tensor:
         """Logits of shape (rows, width, vocabulary), with heads steered.
@@ -58,31 +62,23 @@ class Reading:
         chosen = {layer: tuple(some) for layer, some in heads.items() if some}
         if not chosen or attention.BIAS not in self._inputs:
             return self.plain
-        lowest = min(chosen)
         model = self._model
-        if self._path is not None and lowest > 0:
-            model = _from_layer(model, self._path, lowest, self._outputs[lowest - 1])
+        if self._path is not None:
+            lowest = min(_place(model.get_submodule(self._path), layer) for layer in chosen)
+            if lowest > 0:
+                model = _from_layer(model, self._path, lowest, self._unsteered[1][lowest - 1])
         return self._run(model, {**self._inputs, attention.HEADS: self._none | chosen})
 
-    @torch.no_grad()
-    def _read_all(self) -> Tensor:
-        """Read without steering; keep what the layers give, if they can be read apart."""
-        unsteered = {n: v for n, v in self._inputs.items() if n != attention.BIAS}
-        if self._path is None:
-            return self._run(self._model, unsteered)
-        layers = self._model.get_submodule(self._path)
-        kept: list[Any] = []
-        hooks = [
-            layer.register_forward_hook(lambda module, args, output: kept.append(output))
-            for layer in layers
-        ]
-        try:
-            plain = self._run(self._model, unsteered)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        self._outputs = kept
-        return plain
+    @cached_property
+    def _unsteered(self) -> tuple[Tensor, list[Any]]:
+        """Logits without steering, and what each layer gave, if they can be read apart."""
+        inputs = {n: v for n, v in self._inputs.items() if n != attention.BIAS}
+        outputs: list[Any] = []
+        model = self._model
+        if self._path is not None:
+            layers = model.get_submodule(self._path)
+            model = _view(model, self._path, [_recorded(layer, outputs) for layer in layers])
+        return self._run(model, inputs), outputs
 
     def _run(self, model: Any, inputs: Mapping[str, Any]) -> Tensor:
         with torch.no_grad():
@@ -114,11 +110,12 @@ def path_of_layers(model: Any) -> str | None:
     ids = torch.arange(1, _PROBE + 1, device=model.device)[None]
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     reading = Reading(model, path, inputs, [1], _PROBE)
-    if len(reading._outputs) != len(model.get_submodule(path)):
+    plain, outputs = reading._unsteered
+    if len(outputs) != len(model.get_submodule(path)):
         return None
-    for layer in range(1, len(reading._outputs)):
-        from_here = _from_layer(model, path, layer, reading._outputs[layer - 1])
-        if not torch.equal(reading._run(from_here, inputs), reading.plain):
+    for layer in range(1, len(outputs)):
+        from_here = _from_layer(model, path, layer, outputs[layer - 1])
+        if not torch.equal(reading._run(from_here, inputs), plain):
             return None
     return path
 
@@ -126,10 +123,19 @@ def path_of_layers(model: Any) -> str | None:
 def _are_layers(module: nn.Module) -> bool:
     if not isinstance(module, nn.ModuleList) or not len(module):
         return False
-    return all(
-        any(getattr(part, "layer_idx", None) == number for part in layer.modules())
-        for number, layer in enumerate(module)
-    )
+    # Some read the keys that a layer below left for them, which it would not leave.
+    if any(getattr(part, "is_kv_shared_layer", False) for part in module.modules()):
+        return False
+    return all(_has(layer, number) for number, layer in enumerate(module))
+
+
+def _has(layer: nn.Module, number: int) -> bool:
+    return any(getattr(part, "layer_idx", None) == number for part in layer.modules())
+
+
+def _place(layers: nn.ModuleList, number: int) -> int:
+    """Where in a list the attention of a number is: some have two in each layer."""
+    return next((place for place, layer in enumerate(layers) if _has(layer, number)), 0)
 
 
 def _on_the_way(model: nn.Module, path: str) -> list[nn.Module]:
@@ -140,16 +146,29 @@ def _on_the_way(model: nn.Module, path: str) -> list[nn.Module]:
 
 
 def _from_layer(model: Any, path: str, layer: int, output: Any) -> Any:
-    """A view of a model whose layers below one give what they gave before. Weights are shared."""
+    """A view of a model whose layers below one give what they gave before."""
+    layers = model.get_submodule(path)
+    known = [_Known(below, output) for below in layers[:layer]]
+    return _view(model, path, [*known, *layers[layer:]])
+
+
+def _view(model: Any, path: str, layers: Sequence[nn.Module]) -> Any:
+    """A model with other layers in the place of its own. The model itself stays as it is."""
     view = within = _shallow(model)
     *above, last = path.split(".")
     for name in above:
         within._modules[name] = _shallow(within._modules[name])
         within = within._modules[name]
-    layers = within._modules[last]
-    known = [_Known(below, output) for below in layers[:layer]]
-    within._modules[last] = nn.ModuleList([*known, *layers[layer:]])
+    within._modules[last] = nn.ModuleList(layers)
     return view
+
+
+def _recorded(layer: nn.Module, outputs: list[Any]) -> nn.Module:
+    """A twin of a layer that notes what it gives."""
+    twin: nn.Module = _shallow(layer)
+    twin._forward_hooks = layer._forward_hooks.copy()
+    twin.register_forward_hook(lambda module, args, output: outputs.append(output))
+    return twin
 
 
 def _shallow(module: Any) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from queue import Empty
 from typing import Any
+
+import torch
 
 from ..engine import SteeredModel
 from ..errors import PastaError, TaskError
@@ -32,10 +34,11 @@ class Workers:
         self._asked: Any = spawned.Queue()
         self._found: Any = spawned.Queue()
         self._round: Any = spawned.Value("i", 0)
+        queues = (self._asked, self._found, self._round)
         self._processes = [
             spawned.Process(
                 target=_work,
-                args=(number, load, tasks, batch_size, self._asked, self._found, self._round),
+                args=(number, count, load, tasks, batch_size, *queues),
                 daemon=True,
             )
             for number in range(count)
@@ -76,10 +79,11 @@ class Workers:
 
     def _next(self) -> Any:
         while True:
+            # Before asking: what a process told before it ended is heard first.
+            gone = [process for process in self._processes if not process.is_alive()]
             try:
                 return self._found.get(timeout=1.0)
             except Empty:
-                gone = [process for process in self._processes if not process.is_alive()]
                 if gone:
                     raise TaskError(
                         f"A process of the search ended with exit code {gone[0].exitcode}. What "
@@ -89,18 +93,35 @@ class Workers:
 
 
 def _work(
-    number: int, load: Load, tasks: Tasks, batch_size: int, asked: Any, found: Any, current: Any
+    number: int,
+    count: int,
+    load: Load,
+    tasks: Tasks,
+    batch_size: int,
+    asked: Any,
+    found: Any,
+    current: Any,
 ) -> None:
     """What each process does: one unit after the other, as long as they are wanted."""
+    torch.set_num_threads(max(1, torch.get_num_threads() // count))  # they share the processor
     try:
         bench = Bench(load(number), tasks, batch_size)
-        while True:
-            round_, unit = asked.get()
+        while _is_wanted():
+            try:
+                round_, unit = asked.get(timeout=1.0)
+            except Empty:
+                continue
             if round_ == current.value:
                 for heads, scores in bench.measure(unit):
                     found.put((round_, (unit, heads, scores)))
-                    if round_ != current.value:
+                    if round_ != current.value or not _is_wanted():
                         break
             found.put((round_, None))
     except PastaError as error:
         found.put((0, error))
+
+
+def _is_wanted() -> bool:
+    """Whether the process that asks is still there: one that was killed tells nobody."""
+    parent = parent_process()
+    return parent is not None and parent.is_alive()

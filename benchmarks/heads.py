@@ -1,0 +1,192 @@
+"""Does steering help the embedded model, and which heads? The whole way, from search to table.
+
+    python benchmarks/heads.py search --work DIR
+    python benchmarks/heads.py table --work DIR --report docs/steering-results.md
+
+`search` looks for heads on the training and validation splits of every task of the synthetic world,
+and writes the profile of the embedded model; `table` asks the test splits in every condition. Both
+go on where they were cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from machine import processor
+from rich.progress import Progress
+
+from pasta_chains import HeadProfile, ProfileError, SteeredModel
+from pasta_chains.demo import MODEL
+from pasta_chains.demo.synthetic import SYNTHETIC, synthetic_task
+from pasta_chains.evaluation.harness import (
+    ZERO_SHOT,
+    Condition,
+    about_run,
+    baselines,
+    control,
+    evaluate,
+    steered,
+)
+from pasta_chains.evaluation.run import shortest
+from pasta_chains.evaluation.tables import Row, averages, markdown, rows_of
+from pasta_chains.evaluation.task import Task
+from pasta_chains.profile import FILE_NAME
+from pasta_chains.profiling.findings import Findings
+from pasta_chains.profiling.plots import draw_figures
+from pasta_chains.profiling.run import Bars, load_model, progress_bars
+from pasta_chains.profiling.search import Options, find_heads
+
+PAPER = ("json", "pronouns", "bias-in-bios", "counterfact")
+"""The tasks of the paper's averages."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+Work = Annotated[Path, typer.Option(help="Folder of measurements and answers.")]
+
+
+@app.command()
+def search(
+    work: Work,
+    samples: Annotated[int, typer.Option(help="Of each task in each split.")] = 200,
+    processes: Annotated[int, typer.Option(help="That measure at the same time.")] = 2,
+    figures: Annotated[Path | None, typer.Option(help="Folder for the figures.")] = None,
+    model: Annotated[Path, typer.Option(help="Folder of the model.")] = MODEL,
+) -> None:
+    """Find the heads of the embedded model, and write them into its folder."""
+    tasks = {
+        name: {split: synthetic_task(name, split, samples) for split in ("train", "validation")}
+        for name in SYNTHETIC
+    }
+    load = partial(load_model, str(model), {})
+    with progress_bars() as bars:
+        found = find_heads(
+            load(0),
+            tasks,
+            work,
+            Options(batch_size=32),
+            processes=processes,
+            load=load,
+            progress=Bars(bars),
+        )
+    found.save(work / "findings.json")
+    found.profile().save(model / FILE_NAME)
+    if figures is not None:
+        draw_figures(found, figures)
+
+
+@app.command()
+def table(
+    work: Work,
+    samples: Annotated[int, typer.Option(help="Of each task.")] = 500,
+    report: Annotated[Path | None, typer.Option(help="Write the page.")] = None,
+    only: Annotated[list[str] | None, typer.Option("--task", help="Instead of all.")] = None,
+    model: Annotated[Path, typer.Option(help="Folder of the model.")] = MODEL,
+) -> None:
+    """Ask the test split of every task in every condition."""
+    found = Findings.load(work / "findings.json")
+    steerable = SteeredModel.from_pretrained(model, HeadProfile({}))
+    results = []
+    with Progress() as progress:
+        for name in only or SYNTHETIC:
+            task = synthetic_task(name, "test", samples)
+            conditions = _conditions(steerable, task, found)
+            bar = progress.add_task(name, total=len(conditions) * samples)
+            results += [
+                evaluate(
+                    steerable,
+                    task,
+                    condition,
+                    folder=work / "answers",
+                    batch_size=32,
+                    progress=partial(progress.advance, bar),
+                )
+                for condition in conditions
+            ]
+    rows = rows_of(results)
+    lines = _page(rows, steerable, found, samples)
+    typer.echo(lines)
+    if report is not None:
+        report.write_text(lines, encoding="utf-8")
+
+
+def _conditions(model: SteeredModel, task: Task, found: Findings) -> list[Condition]:
+    """The paper's conditions, with the lists of heads that the search found best."""
+    shown = shortest(synthetic_task(task.name, "train", 200), 3)
+    every = {layer: range(count) for layer, count in model.head_counts.items()}
+    profile = found.profile()
+    return [
+        *baselines(task, shown),
+        steered("PASTA multi-task", profile),
+        *_best(found, "task-agnostic", task.name),
+        *_best(found, "task-specific", task.name),
+        steered("every head steered", HeadProfile(every, profile.alpha)),
+        control(profile),
+    ]
+
+
+def _best(found: Findings, strategy: str, of: str) -> list[Condition]:
+    try:
+        heads = found.best(strategy, of)
+    except ProfileError:  # no head is among the best of all other tasks: there is no such list
+        return []
+    return [steered(f"PASTA {strategy}", replace(found.profile_of(heads), details=None))]
+
+
+def _page(rows: list[Row], model: SteeredModel, found: Findings, samples: int) -> str:
+    return "\n".join(
+        [
+            "# What steering does to the embedded model",
+            "",
+            "The paper's four tasks, rules for an agent, and documents that disagree, all in the "
+            "embedded model's world; [its page](embedded-model.md) tells how it came to follow "
+            f"instructions often, but not reliably. {samples} samples of each task, greedy "
+            "decoding; heads and alpha were chosen on other samples. Names are never those of its "
+            "training.",
+            "",
+            *_averages(rows),
+            "",
+            markdown(rows, _about(model, found)),
+        ]
+    )
+
+
+def _averages(rows: list[Row]) -> list[str]:
+    means = averages(rows, PAPER)
+    if not means:
+        return []
+    zero, found = means[ZERO_SHOT], means.items()
+    return [
+        "| Condition | Average of the paper's four tasks | Gain |",
+        "| --- | ---: | ---: |",
+        *(f"| {_escaped(name)} | {mean:.1%} | {_points(mean - zero)} |" for name, mean in found),
+    ]
+
+
+def _escaped(name: str) -> str:
+    return name.replace("*", r"\*")
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}"
+
+
+def _about(model: SteeredModel, found: Findings) -> Mapping[str, object]:
+    profile = found.profile()
+    heads = ", ".join(f"layer {layer}: {list(some)}" for layer, some in profile.heads.items())
+    return {
+        "multi-task heads": f"{len(profile)} of {sum(model.head_counts.values())} ({heads})",
+        "alpha": profile.alpha,
+        "perplexity of plain text after emphasized text": ", ".join(
+            f"{value:.2f} {name}" for name, value in found.perplexity.items()
+        ),
+        **about_run(model),
+        "machine": processor(),
+    }
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,48 @@
+"""What a search's measurements depend on: its file is of use for the same ones only."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from ..engine import SteeredModel
+from ..evaluation.harness import about_run, digest_of
+from ..evaluation.task import Task
+from .units import Tasks
+
+
+def name_of(model: SteeredModel) -> str:
+    """The model's name; of a folder, its last part: where it lies on this machine is no name."""
+    is_folder = model.name and Path(model.name).is_dir()
+    return Path(model.name).resolve().name if is_folder else model.name
+
+
+def about_search(model: SteeredModel, tasks: Tasks, batch_size: int) -> dict[str, Any]:
+    """Model, versions and samples. How the search goes on does not matter to what is measured."""
+    return {
+        **about_run(model),
+        "model": name_of(model),
+        "batch_size": batch_size,
+        "tasks": {
+            name: {split: _about_task(task) for split, task in splits.items()}
+            for name, splits in tasks.items()
+        },
+    }
+
+
+def _about_task(task: Task) -> dict[str, Any]:
+    return {
+        "samples": len(task.samples),
+        "prompts": digest_of(task),
+        "scoring": _digest_of_scoring(task),
+    }
+
+
+def _digest_of_scoring(task: Task) -> str:
+    """A digest of what makes scores of answers."""
+    score = getattr(task.score, "__qualname__", type(task.score).__qualname__)
+    digest = hashlib.sha256(repr((score, task.metrics)).encode())
+    for sample in task.samples:
+        digest.update(repr((sample.wanted, sample.expected)).encode())
+    return digest.hexdigest()[:16]

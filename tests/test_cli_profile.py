@@ -1,0 +1,225 @@
+"""`pasta-chains profile` as a person meets it: a profile that steers, or one clear message."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import tiny
+
+from pasta_chains import cli
+from pasta_chains.engine import SteeredModel
+from pasta_chains.profile import HeadProfile
+from pasta_chains.profiling.findings import Findings
+from pasta_chains.spans import SpanStr, emphasize
+
+FACTS: list[dict[str, Any]] = [
+    {
+        "case_id": number,
+        "pararel_idx": 2796,
+        "requested_rewrite": {
+            "prompt": "The mayor of {} is",
+            "relation_id": "P6",
+            "target_new": {"str": ("Ada", "Bo")[number % 2], "id": "Q1"},
+            "target_true": {"str": ("Tarn", "Marsh", "Lowe")[number % 3], "id": "Q2"},
+            "subject": f"Tarn {number}",
+        },
+        "paraphrase_prompts": [f"Who? The mayor of Tarn {number}, it is", f"{number} He is led by"],
+        "neighborhood_prompts": ["The mayor of Ember is"],
+    }
+    for number in range(60)
+]
+PATTERN = "^[^aeiou]*[aeiou]?[^aeiou]*$"
+"""What a random model writes has it now and then."""
+
+OWN: list[dict[str, Any]] = [
+    {
+        "prompt": f"Tarn {number} has a mayor, or not. Answer in words. Who is the mayor?",
+        "emphasize": ["Answer in words."],
+        "answer": PATTERN,
+        "metric": "regex",
+    }
+    for number in range(60)
+]
+QUICK = ("--samples", "20", "--k", "2", "--k", "4")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny-model"
+    made = tiny.llama(context=256, num_hidden_layers=2)
+    made.generation_config.eos_token_id = [2, *range(60, 110)]  # answers are a few tokens long
+    made.save_pretrained(path)
+    tiny.tokenizer().save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the data of two tasks."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "facts").mkdir()
+    (tmp_path / "facts" / "counterfact.json").write_text(json.dumps(FACTS), encoding="utf-8")
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, OWN)), encoding="utf-8")
+    (tmp_path / "few.jsonl").write_text("\n".join(map(json.dumps, OWN[:30])), encoding="utf-8")
+    hard = [{**row, "metric": "exact", "answer": "Ada Lowe, of course"} for row in OWN]
+    (tmp_path / "hard.jsonl").write_text("\n".join(map(json.dumps, hard)), encoding="utf-8")
+    easy = [{**row, "answer": ""} | {"answer": "^"} for row in OWN]
+    (tmp_path / "easy.jsonl").write_text("\n".join(map(json.dumps, easy)), encoding="utf-8")
+    return tmp_path
+
+
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> tuple[int, str, str]:
+    """Run the command in this process: exit status, standard output, standard error."""
+    monkeypatch.setattr(sys, "argv", ["pasta-chains", "profile", *arguments])
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as exit_info:
+        cli.main()
+    printed = capsys.readouterr()
+    return int(exit_info.value.code or 0), printed.out, printed.err
+
+
+def test_the_papers_task_and_ones_own_end_in_a_profile_that_steers(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    model: Path,
+) -> None:
+    arguments = (
+        str(model), "--task", "counterfact=facts", "--task", "own.jsonl",
+        "--out", "heads.json", *QUICK, "--plots", "figures",
+    )  # fmt: skip
+    status, out, err = run(capsys, monkeypatch, *arguments)
+    assert status == 0, err
+    assert "counterfact: " in out
+    assert "own: " in out
+    assert "Wrote heads.json." in out
+    profile = HeadProfile.load("heads.json")
+    assert profile.model == "tiny-model"  # and not where it lies
+    assert str(model.parent) not in Path("heads.json").read_text()
+    assert profile.details is not None
+    assert profile.details["strategy"] == "multi-task"
+    assert profile.details["complete"]
+    assert profile.details["validation"]["steered"].keys() == {"counterfact", "own"}
+    steered = SteeredModel.from_pretrained(model, "heads.json")
+    text = SpanStr("Tarn has a mayor. ") + emphasize("Answer in words.") + SpanStr(" Who is it?")
+    steering = steered.score(text, [" Ada"])
+    assert steering != steered.score(text, [" Ada"], profile=HeadProfile({}))
+    found = Findings.load("heads.work/findings.json")
+    assert found.profile().heads == profile.heads
+    assert {len(alone) for alone in found.alone.values()} == {8}
+    assert len([*Path("figures").glob("*.svg")]) == 6
+    # The same command again finds everything measured.
+    before = Path("heads.work/measured.jsonl").read_bytes()
+    assert run(capsys, monkeypatch, *arguments)[0] == 0
+    assert Path("heads.work/measured.jsonl").read_bytes() == before
+    assert HeadProfile.load("heads.json") == profile
+
+
+@pytest.mark.parametrize("pattern", [PATTERN, "^(?!.*[aeiou].*[aeiou])"])
+def test_it_tells_whether_steering_helps(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    model: Path,
+    pattern: str,
+) -> None:
+    rows = [{**row, "answer": pattern} for row in OWN]
+    (folder / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    arguments = (*QUICK, "--work", "elsewhere")
+    status, out, err = run(
+        capsys, monkeypatch, str(model), "--task", "own.jsonl", "--out", "h.json", *arguments
+    )
+    assert status == 0, err
+    details = HeadProfile.load("h.json").details
+    assert details is not None
+    validated = details["validation"]
+    before, after = validated["unsteered"]["own"], validated["steered"]["own"]
+    assert f"own: {before:.1%} unsteered, {after:.1%} steered" in out
+    assert ("do not use them" in out) == (after <= before)
+    assert (folder / "elsewhere" / "measured.jsonl").is_file()
+
+
+def bad(name: str, *arguments: str, message: str) -> Any:
+    return pytest.param(arguments, message, id=name)
+
+
+TASK = ("--task", "own.jsonl")
+OUT = ("--out", "h.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        bad("no such task", "{model}", "--task", "jsn", *OUT, message="There is no task 'jsn'"),
+        bad("no data", "{model}", "--task", "json=nowhere.json", *OUT, message="no file nowhere"),
+        bad("twice", "{model}", *TASK, *TASK, *OUT, message="Two tasks have the name 'own'"),
+        bad("too many", "{model}", *TASK, *OUT, message="20 are for train, and 200 were asked"),
+        bad(
+            "too few", "{model}", "--task", "few.jsonl", *OUT, "--samples", "10",
+            message="has 10 samples for train; to tell heads apart it needs 20 or more",
+        ),
+        bad("no model", "no/such", *TASK, *OUT, *QUICK, message="'no/such' cannot be loaded"),
+        bad("no place", "{model}", *TASK, "--out", "a/b.json", *QUICK, message="no folder a to"),
+        bad("a folder", "{model}", *TASK, "--out", "facts", *QUICK, message="facts is a folder"),
+        bad(
+            "work in a file", "{model}", *TASK, *OUT, *QUICK, "--work", "own.jsonl",
+            message="own.jsonl is a file, and a folder is to be there",
+        ),
+        bad(
+            "figures in a file", "{model}", *TASK, *OUT, *QUICK, "--plots", "own.jsonl",
+            message="own.jsonl is a file",
+        ),
+        bad("alpha", "{model}", *TASK, *OUT, *QUICK, "--alpha", "1", message="alpha is 1.0; to"),
+        bad(
+            "strategy", "{model}", *TASK, *OUT, *QUICK, "--strategy", "best",
+            message="no strategy 'best'; there are multi-task, union, task-specific",
+        ),
+        bad(
+            "strategy for several", "{model}", *TASK, *OUT, *QUICK, "--strategy", "union",
+            message="'union' is for two or more tasks, and there are 1",
+        ),
+        bad("k", "{model}", *TASK, *OUT, "--samples", "20", "--k", "9", message="the model has 8"),
+        bad("no time", "{model}", *TASK, *OUT, *QUICK, "--minutes", "0", message="with more min"),
+        bad(
+            "all wrong", "{model}", "--task", "hard.jsonl", *OUT, *QUICK,
+            message="'hard' wrong, steered or not",
+        ),
+        bad(
+            "all right", "{model}", "--task", "easy.jsonl", *OUT, *QUICK,
+            message="'easy' right without steering",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_message_and_exit_status_2(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    model: Path,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    filled = [argument.format(model=model) for argument in arguments]
+    status, _, err = run(capsys, monkeypatch, *filled)
+    assert status == 2
+    assert err.startswith("Error: ")
+    assert message in err
+    assert "Traceback" not in err
+    assert not Path("h.json").exists()
+
+
+def test_another_searchs_folder_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path, model: Path
+) -> None:
+    asked = (str(model), *TASK, *OUT, *QUICK, "--minutes", "0")
+    assert run(capsys, monkeypatch, *asked)[0] == 2  # no time, but the folder is made
+    status, _, err = run(capsys, monkeypatch, *asked, "--batch-size", "5")
+    assert status == 2
+    assert "holds the work of another run: its batch_size is 16, and now it is 5" in err
