@@ -559,8 +559,9 @@ class SteeredModel:
         if tokenized.text.spans and profile is None:
             raise ProfileError(
                 f"The prompt emphasizes text, but {self.name or 'the model'} has no head profile, "
-                "so nothing would be steered. Pass profile=… when loading it: HeadProfile.for_model "
-                "knows those of some models, pasta-chains profile finds others; "
+                "so nothing would be steered. Pass profile=… when loading it: "
+                "HeadProfile.for_model knows those of some models, pasta-chains profile finds "
+                "others; "
                 "HeadProfile(heads={}) says that nothing is to be steered."
             )
         return tokenized
