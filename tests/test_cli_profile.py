@@ -10,11 +10,15 @@ from typing import Any
 import datasets
 import pytest
 import tiny
+import torch
+from rich.console import Console
+from transformers import LlamaForCausalLM
 
 from pasta_chains import cli
 from pasta_chains.engine import SteeredModel
 from pasta_chains.profile import HeadProfile
-from pasta_chains.profiling.findings import Findings
+from pasta_chains.profiling import run as profiling
+from pasta_chains.profiling.findings import Findings, HeadList
 from pasta_chains.spans import SpanStr, emphasize
 
 FACTS: list[dict[str, Any]] = [
@@ -145,6 +149,47 @@ def test_it_tells_whether_steering_helps(
     assert f"own: {before:.1%} unsteered, {after:.1%} steered" in out
     assert ("do not use them" in out) == (after <= before)
     assert (folder / "elsewhere" / "measured.jsonl").is_file()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "complete", "told"),
+    [
+        ({"a": 0.5, "b": 0.5}, {"a": 0.75, "b": 0.5}, True, ["a: 50.0% unsteered, 75.0% steered"]),
+        ({"a": 0.5, "b": 0.5}, {"a": 0.75, "b": 0.25}, True, ["do not use them"]),
+        ({"a": 0.5}, {}, False, ["b: 20.0% unsteered; no time was", "run it again to go on"]),
+    ],
+)
+def test_what_was_found_is_told(
+    capsys: pytest.CaptureFixture[str],
+    before: dict[str, float],
+    after: dict[str, float],
+    complete: bool,
+    told: list[str],
+) -> None:
+    chosen = HeadList("multi-task", None, 2, "1:0,3", after)
+    found = Findings(
+        "m", {}, 0.01, {"a": 0.1, "b": 0.2}, {}, {}, {}, (), before, chosen=chosen,
+        chosen_alpha=0.1, perplexity={"unsteered": 3.0, "steered": 3.1}, complete=complete,
+    )  # fmt: skip
+    profiling._tell(Console(), found, Path("heads.json"))
+    out = capsys.readouterr().out
+    assert all(line in out for line in told)
+    assert ("do not use them" in out) == ("do not use them" in told)
+    assert ("The time was up" in out) != complete
+    assert "2 heads, alpha 0.1. " in out
+    assert "3.00 unsteered, 3.10 steered" in out
+
+
+@pytest.mark.parametrize(("loading", "device"), [({}, "cuda:1"), ({"device_map": "cpu"}, None)])
+def test_processes_take_gpus_in_turn(
+    monkeypatch: pytest.MonkeyPatch, model: Path, loading: dict[str, Any], device: str | None
+) -> None:
+    moved: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(LlamaForCausalLM, "to", lambda self, place: moved.append(str(place)))
+    profiling.load_model(str(model), loading, 3)
+    assert moved == ([device] if device else [])
 
 
 def bad(name: str, *arguments: str, message: str) -> Any:

@@ -108,9 +108,10 @@ def load_model(model: str, loading: dict[str, Any], number: int) -> SteeredModel
     """Load the model for a process; on GPUs each has its own."""
     import torch
 
-    if torch.cuda.is_available() and "device_map" not in loading:
-        loading = {**loading, "device_map": {"": number % torch.cuda.device_count()}}
-    return SteeredModel.from_pretrained(model, HeadProfile({}), **loading)
+    steered = SteeredModel.from_pretrained(model, HeadProfile({}), **loading)
+    if torch.cuda.is_available() and "device_map" not in loading:  # which needs accelerate
+        steered.model.to(torch.device("cuda", number % torch.cuda.device_count()))
+    return steered
 
 
 def progress_bars(console: Console | None = None) -> Progress:
