@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -255,20 +254,6 @@ def test_no_common_head_says_what_else_there_is(model: SteeredModel, tmp_path: P
         find_heads(
             model, tasks("choices", "texts"), tmp_path, replace(OPTIONS_FOR_SEARCH, sizes=(1,))
         )
-
-
-def test_findings_are_loaded_as_they_were_saved(found: Findings, tmp_path: Path) -> None:
-    found.save(tmp_path / "findings.json")
-    loaded = Findings.load(tmp_path / "findings.json")
-    as_json = [json.loads(json.dumps(asdict(one))) for one in (loaded, found)]
-    assert as_json[0] == as_json[1]
-    assert loaded.profile().heads == found.profile().heads
-    for text in ("", "[]", '{"lists": 3}', '{"lists": [], "chosen": {}}'):
-        (tmp_path / "wrong.json").write_text(text)
-        with pytest.raises(ProfileError, match="does not hold the findings"):
-            Findings.load(tmp_path / "wrong.json")
-    with pytest.raises(ProfileError, match="does not hold the findings"):
-        Findings.load(tmp_path / "missing.json")
 
 
 def test_a_task_agnostic_list_is_not_judged_by_its_own_task(
