@@ -36,10 +36,11 @@ from pasta_chains.evaluation.run import shortest
 from pasta_chains.evaluation.tables import Row, averages, markdown, rows_of
 from pasta_chains.evaluation.task import Task
 from pasta_chains.profile import FILE_NAME
-from pasta_chains.profiling.findings import Findings
+from pasta_chains.profiling.findings import Findings, Strategy
+from pasta_chains.profiling.options import Options
 from pasta_chains.profiling.plots import draw_figures
 from pasta_chains.profiling.run import Bars, load_model, progress_bars
-from pasta_chains.profiling.search import Options, find_heads
+from pasta_chains.profiling.search import find_heads
 
 PAPER = ("json", "pronouns", "bias-in-bios", "counterfact")
 """The tasks of the paper's averages."""
@@ -128,7 +129,7 @@ def _conditions(model: SteeredModel, task: Task, found: Findings) -> list[Condit
     ]
 
 
-def _best(found: Findings, strategy: str, of: str) -> list[Condition]:
+def _best(found: Findings, strategy: Strategy, of: str) -> list[Condition]:
     try:
         heads = found.best(strategy, of)
     except ProfileError:  # no head is among the best of all other tasks: there is no such list

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from . import __version__
+from .default_profile import NAME as DEFAULT
 from .errors import PastaError, ProfileError, PromptError, TaskError
 
 app = typer.Typer(
@@ -62,7 +63,9 @@ def demo(
     model: Annotated[
         str | None, typer.Option(help="A Hugging Face causal model instead of the embedded one.")
     ] = None,
-    profile: Annotated[Path | None, typer.Option(help="The model's head profile.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="File with the model's heads, or default for a guess.")
+    ] = None,
     questions: Annotated[
         int, typer.Option(min=0, help="Held-out questions in each line of the table; 0 for none.")
     ] = 60,
@@ -158,7 +161,9 @@ def evaluate(
     task: Tasks,
     profile: Annotated[
         list[str] | None,
-        typer.Option(help="FILE or NAME=FILE with heads; by default the model's own."),
+        typer.Option(
+            help="FILE or NAME=FILE with heads, or default for a guess; without, the model's own."
+        ),
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="Instead of the profiles'.")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="Of each task.")] = None,
@@ -275,8 +280,8 @@ def _tasks(named: list[str]) -> dict[str, Any]:
     return found
 
 
-def _named_files(given: list[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _named_files(given: list[str]) -> dict[str, str | Path]:
+    found: dict[str, str | Path] = {}
     for one in given:
         name, named, file = one.partition("=")
         if not named or Path(one).is_file():
@@ -285,7 +290,7 @@ def _named_files(given: list[str]) -> dict[str, Path]:
             raise ProfileError(
                 f"Two profiles have the name {name!r}. Give them names, as in --profile NAME=FILE."
             )
-        found[name] = Path(file)
+        found[name] = file if file == DEFAULT else Path(file)
     return found
 
 

@@ -23,6 +23,8 @@ from transformers.generation.streamers import BaseStreamer
 
 from .attention import BIAS
 from .context import Context, Room
+from .default_profile import NAME as DEFAULT
+from .default_profile import default_profile
 from .errors import ProfileError, PromptError, UnsupportedModelError
 from .generation import Generation, check_arguments, check_new_tokens, checked_stop, sampling
 from .heads import check_fits_model, heads_by_layer
@@ -68,8 +70,8 @@ class SteeredModel:
         model: A loaded model. Its attention implementation is set to ours, which is transformers'
             `sdpa` for prompts without emphasis.
         tokenizer: Its tokenizer, a fast one.
-        profile: The heads to steer, or a file with them. Without one, prompts with emphasis are
-            refused.
+        profile: The heads to steer, a file with them, or "default" for a guess
+            (`default_profile`). Without one, prompts with emphasis are refused.
         control_tokens: Which text may become control tokens such as role markers. By default
             ("template") the chat template's and that of text prompts, but not that of chat
             messages; "nowhere" keeps text prompts text, too; "anywhere" is as in transformers.
@@ -97,9 +99,9 @@ class SteeredModel:
         self.model: Any = model  # a PreTrainedModel, whose type does not tell that it generates
         self.tokenizer = tokenizer
         self.control_tokens: ControlTokens = control_tokens
-        if isinstance(profile, str | Path):
+        if isinstance(profile, str | Path) and profile != DEFAULT:
             profile = HeadProfile.load(profile)
-        if profile is not None:
+        if isinstance(profile, HeadProfile):
             check_fits_model(profile, model)  # before the model is touched
 
         def check(made: Steerable) -> None:
@@ -122,7 +124,7 @@ class SteeredModel:
 
         Args:
             name_or_path: A local folder or a name on the Hugging Face hub.
-            profile: The heads to steer; by default the `head_profile.json` of a local folder.
+            profile: As for the class itself, but None is the `head_profile.json` of a local folder.
             control_tokens: Which text may become control tokens, as for the class itself.
             **from_pretrained_arguments: For `AutoModelForCausalLM.from_pretrained`, such as
                 `dtype`, `device_map` or `revision`.
@@ -146,8 +148,8 @@ class SteeredModel:
 
     @profile.setter
     def profile(self, profile: HeadProfile | str | Path | None) -> None:
-        if isinstance(profile, str | Path):
-            profile = HeadProfile.load(profile)
+        if profile is not None:
+            profile = self.read_profile(profile)
         self._heads = heads_by_layer(profile, self.model, self._steerable)
         self._profile = profile
 
@@ -210,7 +212,7 @@ class SteeredModel:
             max_new_tokens: Longest answer; by default 256 or what the context leaves.
             stop: Texts that end an answer, or one.
             alpha: Instead of the profile's, for spans that have none of their own.
-            profile: The heads to steer in this call, or a file with them; None is the model's.
+            profile: The heads to steer in this call, as for the class; None is the model's.
             overflow: What to do when a prompt and its answer do not fit the context: "error", or
                 "keep-emphasis" to drop plain text from the prompt, oldest first.
             structure: A form that every answer must have, such as `Structure.json(schema)`.
@@ -447,6 +449,22 @@ class SteeredModel:
         self._context.check_fits(max(len(prompt.ids) for prompt in prompts), 0)
         return self._inputs(prompts, heads, left=left)
 
+    def read_profile(self, profile: HeadProfile | str | Path) -> HeadProfile:
+        """What `profile=` stands for: a profile itself, the one in a file, or the default one.
+
+        Raises:
+            ProfileError: It is neither, or the file is unreadable.
+        """
+        if profile == DEFAULT:
+            return default_profile(self.head_counts)
+        if isinstance(profile, str | Path):
+            return HeadProfile.load(profile)
+        if not isinstance(profile, HeadProfile):
+            raise ProfileError(
+                f"profile is {profile!r}; it must be a HeadProfile, a file of one, or {DEFAULT!r}."
+            )
+        return profile
+
     def check_profile(self, profile: HeadProfile) -> None:
         """Refuse a profile that this model cannot be steered with.
 
@@ -533,12 +551,7 @@ class SteeredModel:
         """The profile of one call, and its heads for every layer."""
         if profile is None:
             return self._profile, self._heads
-        if isinstance(profile, str | Path):
-            profile = HeadProfile.load(profile)
-        if not isinstance(profile, HeadProfile):
-            raise ProfileError(
-                f"profile is {profile!r}; it must be a HeadProfile or a file of one."
-            )
+        profile = self.read_profile(profile)
         return profile, heads_by_layer(profile, self.model, self._steerable)
 
     def _tokenize(
@@ -561,7 +574,7 @@ class SteeredModel:
                 f"The prompt emphasizes text, but {self.name or 'the model'} has no head profile, "
                 "so nothing would be steered. Pass profile=… when loading it: "
                 "HeadProfile.for_model knows those of some models, pasta-chains profile finds "
-                "others; "
+                f"others, {DEFAULT!r} is a guess, and "
                 "HeadProfile(heads={}) says that nothing is to be steered."
             )
         return tokenized

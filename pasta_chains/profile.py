@@ -157,7 +157,8 @@ class HeadProfile:
             f"`pasta-chains profile {wanted or 'MODEL'} --task … --out profile.json`. There are "
             f"profiles for {', '.join(data['model'] for data in files)}. A finetuned copy of one "
             "of these may use its heads: "
-            'dataclasses.replace(HeadProfile.for_model("huggyllama/llama-7b"), model=None).'
+            'dataclasses.replace(HeadProfile.for_model("huggyllama/llama-7b"), model=None). '
+            'SteeredModel(…, profile="default") steers heads by a guess.'
         )
 
     @classmethod

@@ -166,10 +166,12 @@ def test_profiles_are_compared(
     status, out, _ = run(
         capsys, monkeypatch, model, "--task", "bias-in-bios", "--samples", "2", "--examples", "0",
         "--profile", "one=1.json", "--profile", "[red]=two.json",
+        "--profile", "default",
     )  # fmt: skip
     assert status == 0
     assert " one=1 " in out
     assert " [red] " in out
+    assert " default " in out
     assert "few-shot" not in out
     assert "Wrote" not in out
     assert not (folder / "out").exists()

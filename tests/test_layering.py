@@ -22,7 +22,7 @@ LAYERS = [
     ["template", "tokens"],
     ["_chat_environment"],
     ["chat", "profile", "selection", "variables"],
-    ["control", "overflow", "arithmetic"],
+    ["control", "overflow", "arithmetic", "default_profile"],
     ["untrusted", "context", "chat_blocks"],
     [
         "prompts",
@@ -50,6 +50,7 @@ FRAMEWORKS = {"langchain_core", "langchain", "llama_index"}
 NO_TORCH = [
     *("errors", "_span", "_show", "spans", "markup", "substitute", "_source", "_filters"),
     *("_runtime", "template", "tokens", "_chat_environment", "chat", "profile", "overflow"),
+    "default_profile",
 ]
 
 

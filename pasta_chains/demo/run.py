@@ -43,7 +43,7 @@ class Options:
     question: str | None = None
     trust: str | None = None
     model: str | None = None
-    profile: Path | None = None
+    profile: str | Path | None = None
     questions: int = 60
     report: Path | None = None
     svg: Path | None = None

@@ -72,13 +72,13 @@ def _about(reading: Reading, rng: Random) -> Conversation:
 
 Task = Callable[[World, Difficulty], Conversation]
 TASKS: dict[str, tuple[Task, float]] = {
-    "read documents": (read_documents, 0.45),
+    "read documents": (read_documents, 0.48),
     "read sentences": (read_sentences, 0.18),
-    "follow rule": (follow_rule, 0.11),
+    "follow rule": (follow_rule, 0.14),
     "write json": (write_json, 0.08),
-    "change pronouns": (change_pronouns, 0.06),
-    "name occupation": (name_occupation, 0.06),
-    "complete fact": (complete_fact, 0.06),
+    "change pronouns": (change_pronouns, 0.04),
+    "name occupation": (name_occupation, 0.04),
+    "complete fact": (complete_fact, 0.04),
 }
 """Each task by name, with its share of the training conversations."""
 

@@ -57,7 +57,7 @@ class Options:
 
     model: str
     tasks: Mapping[str, Draw]
-    profiles: Mapping[str, Path]
+    profiles: Mapping[str, str | Path]
     alpha: float | None = None
     samples: int | None = None
     examples: int = 3
@@ -113,12 +113,12 @@ def _asked(
 
 
 def _profiles(model: SteeredModel, options: Options) -> dict[str, HeadProfile]:
-    found = {name: HeadProfile.load(file) for name, file in options.profiles.items()}
+    found = {name: model.read_profile(file) for name, file in options.profiles.items()}
     if not found:
         if model.profile is None:
             raise ProfileError(
                 f"{model.name} has no head profile. Pass one with --profile FILE; "
-                f"pasta-chains profile {model.name} finds one."
+                f"pasta-chains profile {model.name} finds one, and --profile default is a guess."
             )
         found = {"steered": model.profile}
     if options.every_head:

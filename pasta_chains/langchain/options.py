@@ -118,7 +118,7 @@ class PastaFields(BaseModel):
 
     Attributes:
         model: The loaded model; several instances may share one.
-        head_profile: The heads to steer, or a file with them, instead of the model's.
+        head_profile: The heads to steer instead of the model's; as `SteeredModel`'s profile.
         alpha: Instead of the profile's; None keeps it.
         alphas: For spans of these names (`<% emphasize name="facts" %>`), instead of their own.
         disable_steering: Read every prompt as if nothing in it were emphasized.
@@ -173,8 +173,8 @@ class PastaFields(BaseModel):
     def _identifying_params(self) -> Mapping[str, Any]:
         """All that an answer depends on."""
         profile = self.model.profile if self.head_profile is None else self.head_profile
-        if isinstance(profile, str | Path):
-            profile = HeadProfile.load(profile)
+        if profile is not None:
+            profile = self.model.read_profile(profile)
         return {
             "model": self.model.name,
             "heads": {str(k): list(v) for k, v in profile.heads.items()} if profile else None,
