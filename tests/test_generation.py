@@ -42,7 +42,7 @@ def test_a_stop_string_may_hold_special_tokens(stop: str, text: str) -> None:
         ({"stop": 3}, PromptError, "stop is 3"),
         ({"stop": [3]}, PromptError, "3 cannot end an answer"),
         ({"input_ids": torch.ones(1, 2)}, PromptError, "the prompt says what the model reads"),
-        ({"profile": {0: [1]}}, ProfileError, "must be a HeadProfile or a file"),
+        ({"profile": {0: [1]}}, ProfileError, "must be a HeadProfile, a file of one, or 'default'"),
     ],
 )
 def test_arguments_of_other_kinds_are_refused(
