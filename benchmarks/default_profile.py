@@ -151,7 +151,7 @@ def _page(rows: list[Row], before: dict[str, float], samples: int) -> str:
     return "\n".join(
         [
             _INTRODUCTION,
-            f'`"default"` steers every head of the {name} of the layers with alpha {ALPHA}.',
+            f'`"default"` steers {_every(name)}, alpha {ALPHA}.',
             "",
             f"The embedded model was asked {samples} samples of each task for each guess. Changes "
             "of the score in points, perplexity of plain text beside emphasized text as a multiple "
@@ -164,14 +164,18 @@ def _page(rows: list[Row], before: dict[str, float], samples: int) -> str:
             + f" | {100 * sum(before.values()) / len(before):.1f} | 1.00 |",
             *(row.line() for row in rows),
             "",
-            f"Of the guesses that harm no task by more than {100 * HARM:.0f} point, the best is: "
-            f"{best.name}, alpha {best.alpha}.",
+            f"Of the guesses that harm no task by more than {100 * HARM:.0f} point, the best is "
+            f"{_every(best.name)}, alpha {best.alpha}.",
             "",
             "By `python benchmarks/default_profile.py --report docs/default-profile.md`: "
             f"{versions('pasta-chains', 'torch', 'transformers')}, {processor()}.",
             "",
         ]
     )
+
+
+def _every(name: str) -> str:
+    return "every head" if name == "all" else f"every head of the {name} of the layers"
 
 
 _INTRODUCTION = """\

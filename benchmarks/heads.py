@@ -23,10 +23,10 @@ from rich.progress import Progress
 from pasta_chains import HeadProfile, ProfileError, SteeredModel
 from pasta_chains.demo import MODEL
 from pasta_chains.demo.synthetic import SYNTHETIC, synthetic_task
+from pasta_chains.evaluation.about import about_run
 from pasta_chains.evaluation.harness import (
     ZERO_SHOT,
     Condition,
-    about_run,
     baselines,
     control,
     evaluate,

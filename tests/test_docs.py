@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pasta_chains import HeadProfile
+from pasta_chains.default_profile import ALPHA
+from pasta_chains.demo import MODEL
+from pasta_chains.profile import FILE_NAME
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = sorted((ROOT / "docs").rglob("*.py"))
@@ -67,6 +72,21 @@ def test_the_demos_table_is_what_emphasis_is_for() -> None:
     assert shares[disagree, "other document emphasized"][1] >= 95
     assert shares[one, "no emphasis"][0] >= 97
     assert shares[one, "right document emphasized"][0] >= 96
+
+
+def test_the_table_of_six_tasks_is_of_the_shipped_heads() -> None:
+    page = (ROOT / "docs" / "steering-results.md").read_text(encoding="utf-8")
+    profile = HeadProfile.load(MODEL / FILE_NAME)
+    shown = ", ".join(f"layer {layer}: {list(heads)}" for layer, heads in profile.heads.items())
+    assert f"({shown})" in page
+    assert f"- alpha: {profile.alpha}" in page
+
+
+def test_the_default_profile_is_the_guess_that_did_best() -> None:
+    page = (ROOT / "docs" / "default-profile.md").read_text(encoding="utf-8")
+    (shipped,) = re.findall(r'`"default"` steers (.+)\.$', page, re.MULTILINE)
+    assert f"the best is {shipped}." in page
+    assert shipped.endswith(f", alpha {ALPHA}")
 
 
 def test_the_tests_that_a_page_names_exist() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import tiny
-import torch
 
 from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import PastaError, TaskError
@@ -18,7 +17,6 @@ from pasta_chains.evaluation.asking import NOTHING
 from pasta_chains.evaluation.harness import (
     Condition,
     Result,
-    about_run,
     baselines,
     control,
     digest_of,
@@ -305,14 +303,3 @@ def test_names_of_files() -> None:
     ]  # fmt: skip
     with pytest.raises(TaskError, match="'/ ' cannot name a condition"):
         file_name("/ ")
-
-
-def test_what_a_run_depends_on(model: SteeredModel) -> None:
-    about = about_run(model)
-    assert about["torch"] == torch.__version__
-    assert (about["dtype"], about["device"]) == ("torch.float32", "cpu")
-    same = SteeredModel(tiny.llama(context=512), tiny.tokenizer(), OTHER)
-    assert about_run(same) == about
-    with torch.no_grad():
-        same.model.lm_head.weight[0, 0] += 1e-3
-    assert about_run(same)["weights"] != about["weights"]

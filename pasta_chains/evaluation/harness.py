@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
-
-from .. import __version__
 from ..engine import SteeredModel
 from ..errors import PastaError, TaskError
 from ..profile import HeadProfile
 from ..prompts import Prompt
 from ..spans import SpanStr
+from .about import about_run
 from .asking import NOTHING, ask
 from .journal import Journal
 from .metrics import fluency
@@ -179,21 +175,6 @@ def _result(task: Task, condition: str, answers: Mapping[str, tuple[str, ...]]) 
     return Result(task.name, condition, scores, answers, mean, too_low)
 
 
-def about_run(model: SteeredModel) -> dict[str, Any]:
-    """What answers depend on besides the prompts: the model's name and weights, and versions."""
-    return {
-        "model": model.name,
-        "revision": getattr(model.model.config, "_commit_hash", None),
-        "weights": _fingerprint(model.model),
-        "dtype": str(model.model.dtype),
-        "device": model.model.device.type,
-        "pasta_chains": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
-
-
 def _about(task: Task, condition: Condition) -> dict[str, Any]:
     profile = condition.profile
     return {
@@ -218,15 +199,6 @@ def _written(prompt: Prompt) -> Any:
     if isinstance(prompt, str):
         return SpanStr(prompt).to_dict()
     return [{**message, "content": SpanStr(message["content"]).to_dict()} for message in prompt]
-
-
-def _fingerprint(model: Any) -> str:
-    """A digest of some numbers of every weight."""
-    digest = hashlib.sha256()
-    for name, weight in model.named_parameters():
-        some = weight.detach().flatten()[:64].float().cpu().numpy()
-        digest.update(name.encode() + some.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def file_name(condition: str) -> str:

@@ -16,10 +16,10 @@ from transformers.utils.logging import disable_progress_bar
 from ..engine import SteeredModel
 from ..errors import ProfileError, TaskError
 from ..profile import HeadProfile
+from .about import about_run
 from .harness import (
     Condition,
     Result,
-    about_run,
     baselines,
     control,
     digest_of,

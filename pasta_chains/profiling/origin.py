@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..engine import SteeredModel
-from ..evaluation.harness import about_run, digest_of
+from ..evaluation.about import about_run
+from ..evaluation.harness import digest_of
 from ..evaluation.task import Task
 from .units import Tasks
 
