@@ -164,6 +164,11 @@ def test_whole_words_are_contained_in_any_case() -> None:
     assert metrics.contains("It cost $5 (c++).", "$5")
     assert metrics.contains("It cost $5 (c++).", "C++")
     assert not metrics.contains("A Bristolian", "Bristol")
+    assert metrics.contains("It is Ada Lowe.", " Ada Lowe\n")
+    assert metrics.contains("In a Cafe\u0301.", "Caf\u00e9")
+    assert metrics.contains("首都是北京。", "北京")
+    assert metrics.contains("答えはAda Loweです", "Ada Lowe")
+    assert not metrics.contains("答えはAda Lowesです", "Ada Lowe")
     assert not metrics.contains("", "Bristol")
 
 

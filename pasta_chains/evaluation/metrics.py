@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,6 +24,12 @@ SUBJECTS = frozenset("she he".split())
 
 FORMS = SUBJECTS | frozenset("her him hers his herself himself".split())
 """All that says whether someone is a woman or a man."""
+
+_UNSPACED = (
+    r"\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    r"\U00020000-\U0003ffff"
+)
+"""Thai, Lao, Tibetan, Burmese, Khmer, Japanese and Chinese: no spaces between words."""
 
 
 def json_objects(output: str) -> Iterator[dict[str, Any]]:
@@ -102,9 +109,14 @@ def equals(output: str, wanted: str, *, any_case: bool = False) -> bool:
 
 
 def contains(output: str, wanted: str) -> bool:
-    """Whether an answer contains what was wanted as whole words, in any case."""
-    pattern = rf"(?<!\w){re.escape(wanted)}(?!\w)"
-    return re.search(pattern, output, re.IGNORECASE) is not None
+    """Whether an answer contains what was wanted as whole words, in any case.
+
+    Scripts that set no spaces between words (Chinese, Japanese, Thai, …) have no whole words: text
+    of these may stand beside it.
+    """
+    sought = re.escape(unicodedata.normalize("NFC", wanted.strip()))
+    pattern = rf"(?<![^\W{_UNSPACED}]){sought}(?![^\W{_UNSPACED}])"
+    return re.search(pattern, unicodedata.normalize("NFC", output), re.IGNORECASE) is not None
 
 
 def matches(output: str, pattern: str) -> bool:
