@@ -139,14 +139,17 @@ def _score(
     return [one / len(task.samples) for one in sums]
 
 
-def _best(rows: list[Row]) -> Row:
+def _verdict(rows: list[Row]) -> str:
     """Of those that harm no task the one with the highest mean; of equals the mildest."""
     harmless = [row for row in rows if row.name in PARTS and min(row.gains.values()) >= -HARM]
-    return max(harmless, key=lambda row: row.mean)
+    harm = f"harm no task by more than {100 * HARM:.0f} point"
+    if not harmless:
+        return f"None of the guesses would {harm}."
+    best = max(harmless, key=lambda row: row.mean)
+    return f"Of the guesses that {harm}, the best is {_every(best.name)}, alpha {best.alpha}."
 
 
 def _page(rows: list[Row], before: dict[str, float], samples: int) -> str:
-    best = _best(rows)
     name = next(name for name, part in PARTS.items() if part == LAYERS)
     return "\n".join(
         [
@@ -164,8 +167,7 @@ def _page(rows: list[Row], before: dict[str, float], samples: int) -> str:
             + f" | {100 * sum(before.values()) / len(before):.1f} | 1.00 |",
             *(row.line() for row in rows),
             "",
-            f"Of the guesses that harm no task by more than {100 * HARM:.0f} point, the best is "
-            f"{_every(best.name)}, alpha {best.alpha}.",
+            _verdict(rows),
             "",
             "By `python benchmarks/default_profile.py --report docs/default-profile.md`: "
             f"{versions('pasta-chains', 'torch', 'transformers')}, {processor()}.",

@@ -187,6 +187,17 @@ def test_one_sample_of_two_metrics_has_a_table(
     assert out.count("1.000") >= 1
 
 
+def test_what_is_emphasized_as_a_whole_has_no_control(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path, model: Path
+) -> None:
+    lines(folder / "all.jsonl", [*OWN[:-1], {**OWN[-1], "emphasize": [OWN[-1]["prompt"]]}])
+    status, out, _ = run(capsys, monkeypatch, model, "--task", "all.jsonl")
+    assert status == 0
+    assert "No control for all: all of the prompt of" in out
+    assert "few-shot" in out
+    assert "wrong text emphasized" not in out
+
+
 def test_broken_answers_are_told_and_cut_off_ones_asked_again(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path, model: Path
 ) -> None:
@@ -235,7 +246,8 @@ def bad(name: str, *arguments: str, message: str) -> Any:
         bad("twice", MODEL, *TASK, *TASK, message="Two tasks have the name 'mayors'. Rename"),
         bad("few", MODEL, *TASK, "--samples", "5", message="of which 4 are for test, and 5 were"),
         bad("few shown", MODEL, *TASK, "--examples", "5", message="fewer with --examples"),
-        bad("all of it", MODEL, "--task", "all.jsonl", message="(in the task all, wrong text emph"),
+        bad("no steering", MODEL, *TASK, "--alpha", "1", message="alpha 1.0, which steers nothing"),
+        bad("nothing", MODEL, *TASK, "--profile", "nothing.json", message="has 0 heads and alpha"),
         bad("regex", MODEL, "--task", "regex.jsonl", message="no answer that a worked example"),
         bad("another's", MODEL, *TASK, "--profile", "other.json", message="belongs to gpt-j-6b"),
         bad("no layer", MODEL, *TASK, "--profile", "layer.json", message="has layers 0 to 2"),
@@ -254,7 +266,8 @@ def bad(name: str, *arguments: str, message: str) -> Any:
         bad("no dtype", MODEL, *TASK, "--dtype", "bfloat17", message="cannot be loaded"),
         bad("other run", MODEL, *TASK, "--out", "old", message="the work of another run: its"),
         bad("out", MODEL, *TASK, "--out", "plain.jsonl", message="is a file"),
-        bad("long", MODEL, "--task", "long.jsonl", message="(in the task long, few-shot)"),
+        bad("long", MODEL, "--task", "long.jsonl", message="task long, few-shot) (--examples 1 sh"),
+        bad("no place", MODEL, *TASK, "--out", "file", message="cannot be kept in file/mayors"),
         bad("no task", MODEL, message="Missing option '--task'"),
     ],
 )  # fmt: skip
@@ -268,9 +281,9 @@ def test_bad_input_is_one_message_and_exit_status_2(
 ) -> None:
     mistakes(folder, model)
     named = [str(model) if word == MODEL else word for word in arguments]
-    if "long.jsonl" not in named:  # all others are told before a model is asked anything
-        monkeypatch.setattr(SteeredModel, "generate", None)
-        monkeypatch.setattr(SteeredModel, "inputs_of", None)
+    # All is told before the model is asked anything.
+    monkeypatch.setattr(SteeredModel, "generate", None)
+    monkeypatch.setattr(SteeredModel, "inputs_of", None)
     status, out, err = run(capsys, monkeypatch, *named)
     assert (status, out.strip()) == (2, "")
     assert message in err
@@ -284,14 +297,16 @@ def mistakes(folder: Path, model: Path) -> None:
     plain = {name: value for name, value in OWN[1].items() if name != "emphasize"}
     long = [{**row, "prompt": f"{row['prompt']}{' Tarn' * 250}"} for row in OWN]
     lines(folder / "plain.jsonl", [OWN[0], plain])
-    lines(folder / "all.jsonl", [{**row, "emphasize": [row["prompt"]]} for row in OWN])
     lines(folder / "regex.jsonl", [{**row, "metric": "regex"} for row in OWN])
     lines(folder / "long.jsonl", long)
     (folder / "cut.jsonl").write_text("\n".join([*map(json.dumps, OWN[:2]), '{"id":']))
     (folder / "a").mkdir()
+    (folder / "file").mkdir()
+    (folder / "file" / "mayors").write_text("")
     for name, content in {
         "heads": {"0": [0]},
         "layer": {"9": [0]},
+        "nothing": {"heads": {}},
         "a/layer": {"0": [0]},
         "other": {"heads": {"0": [0]}, "model": "EleutherAI/gpt-j-6b"},
     }.items():

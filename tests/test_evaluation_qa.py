@@ -260,6 +260,12 @@ def test_a_wrong_row_is_told_with_its_number(row: dict[str, Any], message: str) 
         qa_task([ROW, row])
 
 
+def test_an_unknown_field_of_a_message_is_told() -> None:
+    message = {"role": "system", "content": "Answer in JSON.", "emphasise": ["JSON"]}
+    with pytest.raises(TaskError, match="A message of row 1 has a field 'emphasise'; fields are"):
+        qa_task([{"messages": [message], "answer": "x"}])
+
+
 def test_one_wrong_answer_among_options_is_told() -> None:
     row = {**BARE, "metric": "choice", "answers": ["a", "c"], "options": ["a", "b"]}
     with pytest.raises(TaskError, match="The answer 'c' of row 1 is not among its options"):

@@ -51,6 +51,17 @@ def test_a_list_that_is_not_there_is_told() -> None:
         replace(FOUND, lists=()).best("multi-task")
 
 
+def test_a_search_for_one_task_has_its_own_lists_alone() -> None:
+    with pytest.raises(ProfileError, match=r"for one task, so .* there is no union one"):
+        replace(FOUND, lists=LISTS[4:6], unsteered={"a": 0.1}).best("union")
+
+
+def test_perplexity_is_told_of_what_it_was_measured_with() -> None:
+    assert FOUND.profile_of(LISTS[0]).details["perplexity"] == {}
+    assert FOUND.profile_of(FOUND.chosen, alpha=0.5).details["perplexity"] == {}
+    assert FOUND.profile().details["perplexity"] == FOUND.perplexity
+
+
 def test_the_profile_has_the_chosen_heads_and_alpha_and_says_what_was_measured() -> None:
     profile = FOUND.profile()
     assert (profile.heads, profile.alpha, profile.model) == ({0: (0, 1)}, 0.1, "some/model")

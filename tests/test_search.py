@@ -13,7 +13,7 @@ import searching
 from searching import OPTIONS_FOR_SEARCH, load, tasks
 
 from pasta_chains.engine import SteeredModel
-from pasta_chains.errors import ProfileError, TaskError
+from pasta_chains.errors import ProfileError, PromptTooLongError, TaskError
 from pasta_chains.evaluation.task import Sample, Task
 from pasta_chains.profile import HeadProfile
 from pasta_chains.profiling.findings import Findings
@@ -21,7 +21,7 @@ from pasta_chains.profiling.measuring import Batch
 from pasta_chains.profiling.options import Options
 from pasta_chains.profiling.search import find_heads
 from pasta_chains.profiling.upper_layers import Reading
-from pasta_chains.spans import SpanStr
+from pasta_chains.spans import Span, SpanStr
 
 HEADS = [(layer, head) for layer in range(searching.LAYERS) for head in range(4)]
 ALL = {layer: list(range(4)) for layer in range(searching.LAYERS)}
@@ -234,6 +234,27 @@ def test_options_are_checked_before_anything_is_measured(
 ) -> None:
     with pytest.raises(TaskError, match=message):
         find_heads(model, tasks("choices", "texts"), tmp_path / "new", options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_spans_with_an_alpha_of_their_own_are_refused(model: SteeredModel, tmp_path: Path) -> None:
+    task = searching.texts(0)
+    prompt = SpanStr("The mayor is Ada.", [Span(0, 9, alpha=0.5)])
+    changed = replace(task.samples[3], prompts=(prompt,))
+    task = replace(task, samples=(*task.samples[:3], changed, *task.samples[4:]))
+    given = {"texts": dict.fromkeys(("train", "validation"), task)}
+    with pytest.raises(TaskError, match=f"{changed.id!r} of the task 'texts' has a span with an"):
+        find_heads(model, given, tmp_path, OPTIONS_FOR_SEARCH)
+
+
+def test_prompts_that_are_too_long_are_told_before_anything_is_measured(
+    model: SteeredModel, tmp_path: Path
+) -> None:
+    task = replace(searching.texts(0), max_new_tokens=10_000)
+    given = {"texts": dict.fromkeys(("train", "validation"), task)}
+    with pytest.raises(PromptTooLongError) as error:
+        find_heads(model, given, tmp_path / "new", OPTIONS_FOR_SEARCH)
+    assert error.value.__notes__ == [f"in the task texts, sample {task.samples[0].id!r}"]
     assert not (tmp_path / "new").exists()
 
 

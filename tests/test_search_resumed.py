@@ -20,10 +20,12 @@ from searching import OPTIONS_FOR_SEARCH, load, tasks
 
 from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import TaskError
+from pasta_chains.evaluation.task import Sample
 from pasta_chains.profiling import search
 from pasta_chains.profiling.findings import Findings
 from pasta_chains.profiling.measuring import Batch
 from pasta_chains.profiling.search import find_heads
+from pasta_chains.profiling.units import batches
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +137,7 @@ class Clock:
         return float(len(self.measured))
 
 
-@pytest.mark.parametrize("minutes", [0.8, 1.2])
+@pytest.mark.parametrize("minutes", [0.8, 1.2, 1.4])
 def test_when_the_time_is_up_it_ends_with_the_best_so_far(
     model: SteeredModel,
     found: Findings,
@@ -151,9 +153,29 @@ def test_when_the_time_is_up_it_ends_with_the_best_so_far(
     assert not early.complete
     assert not early.profile().details["complete"]
     assert len(early.profile()) > 0
+    assert bool(early.alphas) == (minutes == 1.4)
+    if early.alphas:  # these are of all samples, and so must be what they are compared with
+        assert early.before == found.before
     assert len(measured) <= minutes * 60 + 3  # at most one more for each stage
     assert early.perplexity.keys() == {"unsteered", "steered"}
     assert find_heads(model, given, tmp_path, OPTIONS_FOR_SEARCH) == found
+
+
+def test_a_first_batch_is_not_taken_for_the_whole_task(
+    model: SteeredModel, tmp_path: Path, measured: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = tasks("texts")
+    first = {sample.id for sample in batches(given["texts"]["train"], 7)[0]}
+
+    def score(sample: Sample, answers: Sequence[str]) -> dict[str, float]:
+        return dict.fromkeys("AB", float(sample.id in first))
+
+    given["texts"] = {split: replace(task, score=score) for split, task in given["texts"].items()}
+    monkeypatch.setattr(search, "time", Clock(measured))
+    options = replace(OPTIONS_FOR_SEARCH, batch_size=7, minutes=10 / 60)
+    early = find_heads(model, given, tmp_path, options)
+    assert early.unsteered == {"texts": 1.0}
+    assert not early.complete
 
 
 def test_too_little_time_for_anything_is_an_error(model: SteeredModel, tmp_path: Path) -> None:

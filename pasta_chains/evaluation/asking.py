@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ..context import Context
 from ..engine import SteeredModel
+from ..errors import PromptTooLongError
 from ..profile import HeadProfile
 from ..prompts import Prompt, TokenizedPrompt, tokenize
 from ..scoring import next_logits
@@ -61,6 +63,23 @@ def ask(
         given = iter(answers)
         for sample in batch:
             yield sample, tuple(next(given) for _ in sample.prompts)
+
+
+def check_lengths(model: SteeredModel, task: Task, rewrite: Rewriting) -> None:
+    """Refuse a task of which a prompt and its answer do not fit the context, before any is asked.
+
+    Raises:
+        PromptTooLongError: A prompt is too long; the error names the sample.
+    """
+    context = Context(model.context_length, model.name)
+    for sample in task.samples:
+        answer = 0 if sample.options else task.max_new_tokens
+        for prompt in sample.prompts:
+            try:
+                context.check_fits(model.count_tokens(rewrite(prompt)), answer)
+            except PromptTooLongError as error:
+                error.add_note(f"in the task {task.name}, sample {sample.id!r}")
+                raise
 
 
 def _batches(samples: Sequence[Sample], size: int) -> Iterator[list[Sample]]:

@@ -62,8 +62,8 @@ def _made(row: Mapping[str, Any], number: int) -> Counterfact:
     return Counterfact(
         subject,
         statement,
-        text_of(row, number, "requested_rewrite.target_new.str"),
-        text_of(row, number, "requested_rewrite.target_true.str"),
+        text_of(row, number, "requested_rewrite.target_new.str").strip(),
+        text_of(row, number, "requested_rewrite.target_true.str").strip(),
         question_of(paraphrases[0], subject),
         tuple(paraphrases),
     )

@@ -29,6 +29,7 @@ from .rewriting import (
 from .task import Task
 
 ZERO_SHOT = "zero-shot"
+FEW_SHOT = "few-shot"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def baselines(task: Task, examples: Task | None, count: int = 3) -> list[Conditi
     ]
     if examples is not None:
         shown = examples.take(count).samples
-        found.append(Condition("few-shot", with_examples(shown, task.separator)))
+        found.append(Condition(FEW_SHOT, with_examples(shown, task.separator)))
     return found
 
 

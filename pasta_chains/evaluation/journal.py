@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import TaskError
+
+_SHOWN = 100
+"""Characters of a value in a message."""
 
 
 class Journal:
@@ -31,12 +35,20 @@ class Journal:
         about = json.loads(json.dumps(about))  # as it is read back, lists for tuples
         self.known: dict[str, Any] = {}
         header = json.dumps({"about": about}, ensure_ascii=False).encode() + b"\n"
-        written = path.read_bytes() if path.is_file() else b""
+        try:
+            self._open(header, about)
+        except OSError as error:
+            raise TaskError(
+                f"Finished work cannot be kept in {path}: {error.strerror}. Name another folder."
+            ) from error
+
+    def _open(self, header: bytes, about: Mapping[str, Any]) -> None:
+        written = self._path.read_bytes() if self._path.is_file() else b""
         if b"\n" in written:
             self._read(written, about)
         elif header.startswith(written):  # nothing yet, or cut off in the first line
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(header)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_bytes(header)
         else:
             raise self._broken(1)
 
@@ -55,7 +67,7 @@ class Journal:
             piece = self._parse(line, number, "key")
             self.known[piece["key"]] = piece["value"]
         if len(kept) < len(whole):
-            self._path.write_bytes(kept)
+            os.truncate(self._path, len(kept))
 
     def _parse(self, line: bytes, number: int, field: str) -> dict[str, Any]:
         try:
@@ -81,15 +93,26 @@ class Journal:
         )
 
     def _check_about(self, found: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        for field in sorted(found.keys() | about.keys()):
-            if found.get(field) != about.get(field):
-                raise TaskError(
-                    f"{self._path} holds the work of another run: its {field} is "
-                    f"{_short(found.get(field))}, and now it is {_short(about.get(field))}. Choose "
-                    "another folder for this run, or remove the file."
-                )
+        for field, then, now in _differences(found, about):
+            raise TaskError(
+                f"{self._path} holds the work of another run: its {field} is {_short(then)}, and "
+                f"now it is {_short(now)}. Choose another folder for this run, or remove the file."
+            )
+
+
+def _differences(
+    found: Mapping[str, Any], about: Mapping[str, Any], before: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Fields that differ, and both values; of long ones the inner fields, "tasks.json"."""
+    for field in sorted(found.keys() | about.keys()):
+        then, now = found.get(field), about.get(field)
+        is_long = len(json.dumps([then, now])) > _SHOWN
+        if is_long and isinstance(then, dict) and isinstance(now, dict):
+            yield from _differences(then, now, f"{before}{field}.")
+        elif then != now:
+            yield before + field, then, now
 
 
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) < 100 else f"{text[:100]}…"
+    return text if len(text) < _SHOWN else f"{text[:_SHOWN]}…"

@@ -25,6 +25,7 @@ _FIELDS = frozenset(
     "id prompt emphasize messages template variables answer answers metric field options "
     "example".split()
 )
+_MESSAGE_FIELDS = frozenset("role content emphasize name tool_calls tool_call_id".split())
 _NEEDS = {
     "emphasize": ("prompt", "In chat messages, put it beside the 'content' that it is part of."),
     "variables": ("template", "Leave it out."),
@@ -189,6 +190,12 @@ def _prompt(row: Mapping[str, Any], number: int) -> Prompt:
         found = row["messages"]
         if not isinstance(found, list) or not all(_is_message(message) for message in found):
             raise TaskError(f"The messages of row {number} must each have 'role' and 'content'.")
+        unknown = sorted({name for message in found for name in message} - _MESSAGE_FIELDS)
+        if unknown:
+            raise TaskError(
+                f"A message of row {number} has a field {unknown[0]!r}; fields are "
+                f"{', '.join(sorted(_MESSAGE_FIELDS))}."
+            )
         return [_message(one, number) for one in found]
     return _marked(row, "prompt", number)
 

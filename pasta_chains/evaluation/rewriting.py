@@ -41,11 +41,16 @@ def wrong_emphasis(prompt: Prompt) -> Prompt:
     Raises:
         TaskError: All of the prompt is emphasized.
     """
+    if is_whole(prompt):
+        raise TaskError("All of a prompt is emphasized, so there is no wrong text to emphasize.")
+    return _each(prompt, _turned)
+
+
+def is_whole(prompt: Prompt) -> bool:
+    """Whether all of a prompt is emphasized, so that it has no wrong text to emphasize."""
     turned = _each(prompt, _turned)
     texts = [turned] if isinstance(turned, str) else [message["content"] for message in turned]
-    if not any(SpanStr(text).spans for text in texts):
-        raise TaskError("All of a prompt is emphasized, so there is no wrong text to emphasize.")
-    return turned
+    return not any(SpanStr(text).spans for text in texts)
 
 
 def with_examples(samples: Sequence[Sample], separator: str) -> Rewriting:

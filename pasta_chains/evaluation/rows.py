@@ -29,7 +29,7 @@ def read_rows(file: Path) -> list[Mapping[str, Any]]:
             "write its rows to a file as JSON, one a line, and read that."
         )
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise TaskError(f"There is no file {file} that can be read: {error.strerror}.") from error
     except ValueError as error:

@@ -14,19 +14,21 @@ from rich.progress import Progress
 from transformers.utils.logging import disable_progress_bar
 
 from ..engine import SteeredModel
-from ..errors import ProfileError, TaskError
+from ..errors import PastaError, ProfileError, TaskError
 from ..profile import HeadProfile
 from .about import about_run
+from .asking import check_lengths
 from .harness import (
+    FEW_SHOT,
     Condition,
     Result,
     baselines,
     control,
-    digest_of,
     evaluate,
     file_name,
     steered,
 )
+from .rewriting import is_whole
 from .splits import Split
 from .tables import rows_of, terminal_table, write_tables
 from .task import Task
@@ -78,8 +80,12 @@ def run_evaluation(options: Options) -> None:
     tasks = [(draw("test", options.samples), draw) for draw in options.tasks.values()]
     model = SteeredModel.from_pretrained(options.model, **(options.loading or {}))
     profiles = _profiles(model, options)
-    planned = [(task, _conditions(task, draw, profiles, options)) for task, draw in tasks]
+    planned = [(task, _conditions(model, task, draw, profiles, options)) for task, draw in tasks]
     console = Console()
+    for task, _ in planned:
+        if whole := _whole_prompts(task):
+            note = f"No control for {task.name}: all of the prompt of {whole[0]!r} is emphasized."
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
     results: list[Result] = []
     for task, conditions in planned:
         results += _asked(model, task, conditions, options, console)
@@ -129,23 +135,34 @@ def _profiles(model: SteeredModel, options: Options) -> dict[str, HeadProfile]:
         found[EVERY_HEAD] = HeadProfile(every, first.alpha)
     if options.alpha is not None:
         found = {name: replace(profile, alpha=options.alpha) for name, profile in found.items()}
-    for profile in found.values():
+    for name, profile in found.items():
         model.check_profile(profile)
+        if not len(profile) or profile.alpha == 1.0:
+            raise TaskError(
+                f"The profile of {name!r} has {len(profile)} heads and alpha {profile.alpha}, "
+                "which steers nothing. Take another profile, or alpha."
+            )
     return found
 
 
 def _conditions(
-    task: Task, draw: Draw, profiles: Mapping[str, HeadProfile], options: Options
+    model: SteeredModel,
+    task: Task,
+    draw: Draw,
+    profiles: Mapping[str, HeadProfile],
+    options: Options,
 ) -> list[Condition]:
     """All that a task is asked under, each of which can be: a long run should not fail at its end.
 
     Raises:
         TaskError: Two conditions have the same name, or a prompt cannot be rewritten for one.
+        PromptTooLongError: A prompt does not fit the context, as it is or rewritten.
     """
     shown = shortest(draw("train", None), options.examples) if options.examples else None
     found = baselines(task, shown, options.examples)
     found += [steered(name, profile) for name, profile in profiles.items()]
-    found.append(control(next(iter(profiles.values()))))
+    if not _whole_prompts(task):
+        found.append(control(next(iter(profiles.values()))))
     files = [file_name(condition.name) for condition in found]
     for number, condition in enumerate(found):
         if files[number] in files[:number]:
@@ -154,11 +171,18 @@ def _conditions(
                 "one, as in --profile NAME=FILE."
             )
         try:
-            digest_of(task, condition.rewrite)
-        except TaskError as error:
+            check_lengths(model, task, condition.rewrite)
+        except PastaError as error:
             error.add_note(f"in the task {task.name}, {condition.name}")
+            if condition.name == FEW_SHOT:
+                error.add_note("--examples 1 shows fewer worked examples, --examples 0 none")
             raise
     return found
+
+
+def _whole_prompts(task: Task) -> list[str]:
+    """Samples of which all of a prompt is emphasized."""
+    return [one.id for one in task.samples if any(map(is_whole, one.prompts))]
 
 
 def shortest(task: Task, count: int) -> Task:

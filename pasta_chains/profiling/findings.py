@@ -89,6 +89,7 @@ class Findings:
     def profile_of(self, heads: HeadList, alpha: float | None = None) -> HeadProfile:
         """A profile that steers one of the lists."""
         alpha = self.chosen_alpha if alpha is None else alpha
+        is_measured = (heads.heads, alpha) == (self.chosen.heads, self.chosen_alpha)
         tasks = ", ".join(self.unsteered)
         made = heads.strategy if heads.of is None else f"{heads.strategy}, for {heads.of}"
         source = (
@@ -99,11 +100,11 @@ class Findings:
             "strategy": heads.strategy,
             "k": heads.k,
             "validation": {
-                "alpha": self.chosen_alpha if heads is self.chosen else self.alpha,
+                "alpha": self.chosen_alpha if heads == self.chosen else self.alpha,
                 "unsteered": dict(self.before),
                 "steered": dict(heads.scores),
             },
-            "perplexity": dict(self.perplexity),
+            "perplexity": dict(self.perplexity) if is_measured else {},
             "complete": self.complete,
             "about": dict(self.about),
         }
@@ -119,6 +120,11 @@ class Findings:
             ProfileError: There is none.
         """
         lists = [one for one in self.lists if one.strategy == strategy and one.of == of]
+        if not lists and len(self.unsteered) == 1:
+            raise ProfileError(
+                f"The search was for one task, so its lists are 'task-specific'; there is no "
+                f"{strategy} one."
+            )
         if not lists:
             way_out = f" for {of}" if of else ": no head is among the best k of all tasks"
             way_out += ". Take strategy 'union', or a larger k"

@@ -60,8 +60,7 @@ def run_profiling(options: Options) -> None:
     Raises:
         PastaError: A task or the model is not usable, or there is nothing to find.
     """
-    work = options.work or options.out.with_suffix(".work")
-    _check_places(options.out, work, options.plots)
+    work = _checked_places(options)
     if options.plots is not None:
         from .plots import draw_figures  # needs matplotlib, which is missed better now than later
     disable_progress_bar()
@@ -93,15 +92,20 @@ def run_profiling(options: Options) -> None:
             console.print(f"Drew {file}.", markup=False, highlight=False, soft_wrap=True)
 
 
-def _check_places(out: Path, work: Path, plots: Path | None) -> None:
-    """Refuse places that cannot be written to now, not after hours."""
+def _checked_places(options: Options) -> Path:
+    """The folder of the measurements; places that cannot be written to are refused before hours."""
+    out = options.out
     if not out.absolute().parent.is_dir():
         raise TaskError(f"There is no folder {out.parent} to write {out.name} to.")
     if out.is_dir():
         raise TaskError(f"{out} is a folder; name a file for the profile.")
-    for folder in (work, plots):
+    work = options.work or out.with_suffix(".work")
+    if out.absolute() in (work.absolute(), options.plots and options.plots.absolute()):
+        raise TaskError(f"{out} is to be the profile and a folder. Name another file.")
+    for folder in (work, options.plots):
         if folder is not None and folder.exists() and not folder.is_dir():
             raise TaskError(f"{folder} is a file, and a folder is to be there. Name another one.")
+    return work
 
 
 def load_model(model: str, loading: dict[str, Any], number: int) -> SteeredModel:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from ..engine import SteeredModel
 from ..errors import TaskError
+from ..evaluation.asking import check_lengths
+from ..evaluation.rewriting import with_emphasis
 from ..evaluation.splits import Split
 from ..profile import HeadProfile
 from .ability import neutral_texts, perplexity
@@ -67,6 +69,8 @@ def find_heads(
     options = options or Options()
     check_tasks(tasks)
     options.check(tasks, sum(model.head_counts.values()))
+    for task in [task for splits in tasks.values() for task in splits.values()]:
+        check_lengths(model, task, with_emphasis)
     if processes > 1:
         if load is None:
             raise TaskError("Several processes each load the model: pass load.")
@@ -111,28 +115,49 @@ class _Search:
         every, layers = label(self._heads), self._layers()
         wanted = (NOTHING, every, *layers.values())
         coarse = self._means("train", "layers", dict.fromkeys(self._tasks, wanted), 0.2)
-        for task, means in coarse.items():
-            _refuse_hopeless(task, means)
+        if self._complete:
+            for task, means in coarse.items():
+                _refuse_hopeless(task, means)
         alone = self._alone(coarse, layers)
         lists, before = self._lists({task: ranked(scores) for task, scores in alone.items()})
-        found = Findings(
+        found = self._found({"": every, **{str(n): one for n, one in layers.items()}}, alone)
+        found = replace(found, lists=tuple(lists), before=before)
+        return self._with_perplexity(self._decided(found))
+
+    def _found(
+        self, coarse: Mapping[str, str], alone: Mapping[str, Mapping[Head, float]]
+    ) -> Findings:
+        """What was measured on the training split; where time ran out, on the same samples.
+
+        Args:
+            coarse: Lists of the heads of each layer, and under "" of all heads.
+            alone: For each task its heads.
+        """
+        heads = {f"{one[0]}:{one[1]}": label([one]) for some in alone.values() for one in some}
+        means = {
+            task: self._scores.means(
+                "train", task, self._options.alpha, [NOTHING, *coarse.values(), *heads.values()]
+            )
+            for task in alone
+        }
+
+        def of(lists: Mapping[str, str]) -> dict[str, dict[str, float]]:
+            return {
+                task: {name: some[one] for name, one in lists.items() if one in some}
+                for task, some in means.items()
+            }
+
+        layers = of(coarse)
+        return Findings(
             model=name_of(self._model),
             about=self._about,
             alpha=self._options.alpha,
-            unsteered={task: means[NOTHING] for task, means in coarse.items()},
-            every={task: means[every] for task, means in coarse.items() if every in means},
-            layers={
-                task: {str(layer): means[one] for layer, one in layers.items() if one in means}
-                for task, means in coarse.items()
-            },
-            alone={
-                task: {f"{layer}:{head}": score for (layer, head), score in scores.items()}
-                for task, scores in alone.items()
-            },
-            lists=tuple(lists),
-            before=before,
+            unsteered={task: some[NOTHING] for task, some in means.items()},
+            every={task: some.pop("") for task, some in layers.items() if "" in some},
+            layers=layers,
+            alone=of(heads),
+            lists=(),
         )
-        return self._with_perplexity(self._decided(found))
 
     def _layers(self) -> dict[int, str]:
         """Every layer with the list of all its heads."""
@@ -200,16 +225,26 @@ class _Search:
         by_alpha = self._by_alpha(chosen)
         # Of equally good ones the largest, which changes least.
         best = max(by_alpha, key=lambda alpha: sum(by_alpha[alpha].values()), default=None)
-        if best is None:
+        if best is None or str(self._options.alpha) not in by_alpha:
             return replace(found, chosen=chosen, chosen_alpha=self._options.alpha)
+        before = {
+            task: self._scores.means("validation", task, self._options.alpha, [NOTHING])[NOTHING]
+            for task in self._tasks
+        }
         chosen = replace(chosen, scores=by_alpha[best])
-        return replace(found, alphas=by_alpha, chosen=chosen, chosen_alpha=float(best))
+        return replace(
+            found, before=before, alphas=by_alpha, chosen=chosen, chosen_alpha=float(best)
+        )
 
     def _by_alpha(self, chosen: HeadList) -> dict[str, ByTask]:
-        """How the chosen heads do with each alpha that was measured on all samples."""
+        """How the chosen heads do with each alpha that was measured on all samples.
+
+        With the alpha that heads were ranked with, no steering is, too.
+        """
         found: dict[str, ByTask] = {}
-        lists = dict.fromkeys(self._tasks, (chosen.heads,))
         for alpha in sorted({*self._options.alphas, self._options.alpha}, reverse=True):
+            wanted = (NOTHING, chosen.heads) if alpha == self._options.alpha else (chosen.heads,)
+            lists = dict.fromkeys(self._tasks, wanted)
             means = self._means("validation", f"alpha {alpha}", lists, 1.0, alpha)
             if not self._missing("validation", lists, alpha):
                 found[str(alpha)] = {task: some[chosen.heads] for task, some in means.items()}

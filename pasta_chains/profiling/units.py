@@ -11,6 +11,7 @@ from ..errors import TaskError
 from ..evaluation.splits import Split
 from ..evaluation.task import Sample, Task
 from ..prompts import Prompt
+from ..spans import Span, SpanStr
 from .measuring import Batch
 from .ranking import Head, by_layer
 from .upper_layers import path_of_layers
@@ -100,6 +101,19 @@ def check_tasks(tasks: Tasks) -> None:
                     f"The task {name!r} has {count} samples for {split}; to tell heads apart it "
                     f"needs {FEWEST} or more, better 200."
                 )
+            for sample in task.samples:
+                if any(span.alpha is not None for span in _spans(sample)):
+                    raise TaskError(
+                        f"The sample {sample.id!r} of the task {name!r} has a span with an alpha "
+                        "of its own, which the alphas of the search would not change. Leave it out."
+                    )
+
+
+def _spans(sample: Sample) -> Iterator[Span]:
+    for prompt in sample.prompts:
+        texts = [prompt] if isinstance(prompt, str) else [one["content"] for one in prompt]
+        for text in texts:
+            yield from SpanStr(text).spans
 
 
 class Bench:
