@@ -23,7 +23,9 @@ from rich.progress import Progress
 from pasta_chains import HeadProfile, ProfileError, SteeredModel
 from pasta_chains.demo import MODEL
 from pasta_chains.demo.synthetic import SYNTHETIC, synthetic_task
+from pasta_chains.errors import PromptTooLongError
 from pasta_chains.evaluation.about import about_run
+from pasta_chains.evaluation.asking import check_lengths
 from pasta_chains.evaluation.harness import (
     ZERO_SHOT,
     Condition,
@@ -41,6 +43,9 @@ from pasta_chains.profiling.options import Options
 from pasta_chains.profiling.plots import draw_figures
 from pasta_chains.profiling.run import Bars, load_model, progress_bars
 from pasta_chains.profiling.search import find_heads
+
+EXAMPLES = 3
+"""Most worked examples in few-shot prompts."""
 
 PAPER = ("json", "pronouns", "bias-in-bios", "counterfact")
 """The tasks of the paper's averages."""
@@ -100,6 +105,8 @@ def table(
     """Ask the test split of every task in every condition."""
     found = Findings.load(work / "findings.json")
     steerable = SteeredModel.from_pretrained(model, HeadProfile({}))
+    if about_run(steerable)["weights"] != found.about["weights"]:
+        raise ProfileError(f"The heads in {work} were found on a model of other weights.")
     results = []
     with Progress() as progress:
         for name in only or SYNTHETIC:
@@ -126,17 +133,34 @@ def table(
 
 def _conditions(model: SteeredModel, task: Task, found: Findings) -> list[Condition]:
     """The paper's conditions, with the lists of heads that the search found best."""
-    shown = shortest(synthetic_task(task.name, "train", 200), 3)
     every = {layer: range(count) for layer, count in model.head_counts.items()}
     profile = found.profile()
     return [
-        *baselines(task, shown),
+        *_unsteered(model, task),
         steered("PASTA multi-task", profile),
         *_best(found, "task-agnostic", task.name),
         *_best(found, "task-specific", task.name),
         steered("every head steered", HeadProfile(every, profile.alpha)),
         control(profile),
     ]
+
+
+def _unsteered(model: SteeredModel, task: Task) -> list[Condition]:
+    """The baselines, with as many worked examples as fit the context, but no more than three."""
+    shown = shortest(synthetic_task(task.name, "train", 200), EXAMPLES)
+    for count in range(EXAMPLES, 1, -1):
+        conditions = baselines(task, shown, count)
+        if _fits(model, task, conditions[-1]):
+            return conditions
+    return baselines(task, shown, 1)
+
+
+def _fits(model: SteeredModel, task: Task, condition: Condition) -> bool:
+    try:
+        check_lengths(model, task, condition.rewrite)
+    except PromptTooLongError:
+        return False
+    return True
 
 
 def _best(found: Findings, strategy: Strategy, of: str) -> list[Condition]:
@@ -156,7 +180,7 @@ def _page(rows: list[Row], model: SteeredModel, found: Findings, samples: int) -
             "embedded model's world; [its page](embedded-model.md) tells how it came to follow "
             f"instructions often, but not reliably. {samples} samples of each task, greedy "
             "decoding; heads and alpha were chosen on other samples. Names are never those of its "
-            "training.",
+            f"training. Few-shot prompts have {EXAMPLES} worked examples, or as many as fit.",
             "",
             *_averages(rows),
             "",

@@ -180,6 +180,15 @@ def test_what_was_found_is_told(
     assert "3.00 unsteered, 3.10 steered" in out
 
 
+def test_lost_fluency_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    found = Findings(
+        "m", {}, 0.01, {"a": 0.1}, {}, {}, {}, (),
+        perplexity={"unsteered": 3.0, "steered": 3.1}, less_fluent={"a": 1.25},
+    )  # fmt: skip
+    profiling._tell(Console(), found, Path("heads.json"))
+    assert "a: with these heads answers have a fluency of 1.25, which is" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("loading", "device"), [({}, "cuda:1"), ({"device_map": "cpu"}, None)])
 def test_processes_take_gpus_in_turn(
     monkeypatch: pytest.MonkeyPatch, model: Path, loading: dict[str, Any], device: str | None

@@ -76,6 +76,7 @@ def test_the_profile_has_the_chosen_heads_and_alpha_and_says_what_was_measured()
             "steered": {"a": 0.7, "b": 0.7, "c": 0.7},
         },
         "perplexity": {"unsteered": 3.0, "steered": 3.5},
+        "less_fluent": {},
         "complete": True,
         "about": {"torch": "2"},
     }

@@ -258,6 +258,16 @@ def test_prompts_that_are_too_long_are_told_before_anything_is_measured(
     assert not (tmp_path / "new").exists()
 
 
+def test_answers_that_lost_their_fluency_are_told(model: SteeredModel, tmp_path: Path) -> None:
+    given = tasks("texts")
+    given["texts"] = {
+        split: replace(one, fluency_floor=3.0) for split, one in given["texts"].items()
+    }
+    found = find_heads(model, given, tmp_path, replace(OPTIONS_FOR_SEARCH, alphas=()))
+    assert 0 <= found.less_fluent["texts"] < 3.0  # two tokens are never more fluent
+    assert found.profile().details["less_fluent"] == found.less_fluent
+
+
 def test_one_task_has_nothing_in_common(model: SteeredModel, tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="'multi-task' is for two or more tasks, and there are 1"):
         find_heads(model, tasks("texts"), tmp_path, Options(strategy="multi-task"))

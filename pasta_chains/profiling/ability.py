@@ -1,14 +1,15 @@
-"""Whether a model still reads plain text as before while heads are steered."""
+"""Whether a model still reads plain text, and writes fluently, while heads are steered."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..engine import SteeredModel
 from ..errors import TaskError
+from ..evaluation.harness import evaluate, steered
 from ..evaluation.task import Task
 from ..profile import HeadProfile
 from ..prompts import Prompt, tokenize
@@ -56,6 +57,28 @@ def perplexity(model: SteeredModel, texts: Sequence[str], profile: HeadProfile) 
     if not count:
         raise TaskError("No text is left to read: prompts fill the context. Take shorter ones.")
     return math.exp(-total / count)
+
+
+def less_fluent(
+    model: SteeredModel, tasks: Mapping[str, Task], profile: HeadProfile, batch_size: int
+) -> dict[str, float]:
+    """Tasks whose answers have become less fluent than the task allows, and how fluent they are.
+
+    A broken model does some tasks well: what it writes has no pronouns, for example.
+
+    Args:
+        model: The model.
+        tasks: What it is asked; those without a floor are passed over.
+        profile: The heads to steer.
+        batch_size: Prompts in a batch.
+    """
+    found = {}
+    for name, task in tasks.items():
+        if task.fluency_floor is not None:
+            result = evaluate(model, task, steered("steered", profile), batch_size=batch_size)
+            if result.too_low and result.fluency is not None:
+                found[name] = result.fluency
+    return found
 
 
 def _text(prompt: Prompt) -> str:

@@ -64,6 +64,8 @@ class Findings:
         chosen: The list that the profile steers, with its scores at the chosen alpha.
         chosen_alpha: How strongly.
         perplexity: Of plain text beside emphasized text, "unsteered" and "steered".
+        less_fluent: Tasks whose validation answers are less fluent than the task allows when the
+            profile steers, and how fluent they are.
         complete: Whether all was measured before the time was up.
     """
 
@@ -80,6 +82,7 @@ class Findings:
     chosen: HeadList = HeadList("task-specific", None, 0, "", {})
     chosen_alpha: float = 1.0
     perplexity: Mapping[str, float] = field(default_factory=dict)
+    less_fluent: ByTask = field(default_factory=dict)
     complete: bool = True
 
     def profile(self) -> HeadProfile:
@@ -105,6 +108,7 @@ class Findings:
                 "steered": dict(heads.scores),
             },
             "perplexity": dict(self.perplexity) if is_measured else {},
+            "less_fluent": dict(self.less_fluent) if is_measured else {},
             "complete": self.complete,
             "about": dict(self.about),
         }

@@ -158,6 +158,11 @@ def _tell(console: Console, found: Findings, out: Path) -> None:
         say(
             "On the validation samples these heads are no better than no steering: do not use them."
         )
+    for task, value in found.less_fluent.items():
+        say(
+            f"{task}: with these heads answers have a fluency of {value:.2f}, which is so low that "
+            "the paper discards such runs: do not use them for it."
+        )
     plain = found.perplexity
     say(
         f"{len(found.chosen)} heads, alpha {found.chosen_alpha}. Perplexity of plain text beside "

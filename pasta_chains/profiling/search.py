@@ -4,7 +4,7 @@
 2. Lists of heads of several lengths are made of the rankings, and measured on the validation
    split.
 3. The best list is measured there with other alphas.
-4. What steering does to plain text is measured.
+4. What steering does to plain text and to the fluency of answers is measured.
 
 What is measured is kept in a file as it comes, so that a search that was cut off goes on.
 """
@@ -22,7 +22,7 @@ from ..evaluation.asking import check_lengths
 from ..evaluation.rewriting import with_emphasis
 from ..evaluation.splits import Split
 from ..profile import HeadProfile
-from .ability import neutral_texts, perplexity
+from .ability import less_fluent, neutral_texts, perplexity
 from .findings import ByTask, Findings, HeadList
 from .lists import candidates, judges
 from .measuring import all_heads
@@ -122,7 +122,7 @@ class _Search:
         lists, before = self._lists({task: ranked(scores) for task, scores in alone.items()})
         found = self._found({"": every, **{str(n): one for n, one in layers.items()}}, alone)
         found = replace(found, lists=tuple(lists), before=before)
-        return self._with_perplexity(self._decided(found))
+        return self._with_harm(self._decided(found))
 
     def _found(
         self, coarse: Mapping[str, str], alone: Mapping[str, Mapping[Head, float]]
@@ -250,14 +250,17 @@ class _Search:
                 found[str(alpha)] = {task: some[chosen.heads] for task, some in means.items()}
         return found
 
-    def _with_perplexity(self, found: Findings) -> Findings:
-        """See what the profile does to plain text."""
-        texts = neutral_texts([splits["validation"] for splits in self._tasks.values()])
+    def _with_harm(self, found: Findings) -> Findings:
+        """See what the profile does to plain text, and to answers that must be fluent."""
+        asked = {name: splits["validation"] for name, splits in self._tasks.items()}
+        texts = neutral_texts([*asked.values()])
         read = {
             "unsteered": perplexity(self._model, texts, HeadProfile({}, 1.0)),
             "steered": perplexity(self._model, texts, found.profile()),
         }
-        return replace(found, perplexity=read, complete=self._complete)
+        size = self._options.batch_size
+        written = less_fluent(self._model, asked, found.profile(), size)
+        return replace(found, perplexity=read, less_fluent=written, complete=self._complete)
 
     def _means(
         self,
