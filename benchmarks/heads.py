@@ -44,6 +44,9 @@ from pasta_chains.profiling.plots import draw_figures
 from pasta_chains.profiling.run import Bars, load_model, progress_bars
 from pasta_chains.profiling.search import find_heads
 
+STRATEGIES: tuple[Strategy, ...] = ("multi-task", "union")
+"""The one whose heads do better on the validation samples is shipped."""
+
 EXAMPLES = 3
 """Most worked examples in few-shot prompts."""
 
@@ -78,20 +81,23 @@ def search(
         for name in SYNTHETIC
     }
     load = partial(load_model, str(model), {})
+    found = {}
     with progress_bars() as bars:
-        found = find_heads(
-            load(0),
-            tasks,
-            work,
-            Options(batch_size=32),
-            processes=processes,
-            load=load,
-            progress=Bars(bars),
-        )
-    found.save(work / "findings.json")
-    found.profile().save(model / FILE_NAME)
+        for strategy in STRATEGIES:
+            found[strategy] = find_heads(
+                load(0),
+                tasks,
+                work,
+                Options(batch_size=32, strategy=strategy),
+                processes=processes,
+                load=load,
+                progress=Bars(bars),
+            )
+            found[strategy].save(work / f"{strategy}.json")
+    best = max(found.values(), key=lambda one: one.chosen.mean())
+    best.profile().save(model / FILE_NAME)
     if figures is not None:
-        draw_figures(found, figures)
+        draw_figures(best, figures)
 
 
 @app.command()
@@ -103,9 +109,9 @@ def table(
     model: Annotated[Path, typer.Option(help="Folder of the model.")] = MODEL,
 ) -> None:
     """Ask the test split of every task in every condition."""
-    found = Findings.load(work / "findings.json")
+    found = {strategy: Findings.load(work / f"{strategy}.json") for strategy in STRATEGIES}
     steerable = SteeredModel.from_pretrained(model, HeadProfile({}))
-    if about_run(steerable)["weights"] != found.about["weights"]:
+    if about_run(steerable)["weights"] != found["union"].about["weights"]:
         raise ProfileError(f"The heads in {work} were found on a model of other weights.")
     results = []
     with Progress() as progress:
@@ -131,15 +137,19 @@ def table(
         report.write_text(lines, encoding="utf-8")
 
 
-def _conditions(model: SteeredModel, task: Task, found: Findings) -> list[Condition]:
+def _conditions(
+    model: SteeredModel, task: Task, found: Mapping[Strategy, Findings]
+) -> list[Condition]:
     """The paper's conditions, with the lists of heads that the search found best."""
     every = {layer: range(count) for layer, count in model.head_counts.items()}
-    profile = found.profile()
+    multi_task = found["multi-task"]
+    profile = multi_task.profile()
     return [
         *_unsteered(model, task),
         steered("PASTA multi-task", profile),
-        *_best(found, "task-agnostic", task.name),
-        *_best(found, "task-specific", task.name),
+        *_best(multi_task, "task-agnostic", task.name),
+        *_best(multi_task, "task-specific", task.name),
+        steered("PASTA union", found["union"].profile()),
         steered("every head steered", HeadProfile(every, profile.alpha)),
         control(profile),
     ]
@@ -171,7 +181,10 @@ def _best(found: Findings, strategy: Strategy, of: str) -> list[Condition]:
     return [steered(f"PASTA {strategy}", replace(found.profile_of(heads), details=None))]
 
 
-def _page(rows: list[Row], model: SteeredModel, found: Findings, samples: int) -> str:
+def _page(
+    rows: list[Row], model: SteeredModel, found: Mapping[Strategy, Findings], samples: int
+) -> str:
+    shipped = max(found.values(), key=lambda one: one.chosen.mean())
     return "\n".join(
         [
             "# What steering does to the embedded model",
@@ -184,8 +197,8 @@ def _page(rows: list[Row], model: SteeredModel, found: Findings, samples: int) -
             "",
             *_averages(rows),
             "",
-            markdown(rows, _about(model, found)),
-            *_figures(found),
+            markdown(rows, _about(model, found, shipped)),
+            *_figures(shipped),
             _BESIDE_THE_PAPER,
         ]
     )
@@ -237,14 +250,20 @@ def _points(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
-def _about(model: SteeredModel, found: Findings) -> Mapping[str, object]:
-    profile = found.profile()
+def _heads(profile: HeadProfile) -> str:
     heads = ", ".join(f"layer {layer}: {list(some)}" for layer, some in profile.heads.items())
+    return f"{len(profile)} heads ({heads}), alpha {profile.alpha}"
+
+
+def _about(
+    model: SteeredModel, found: Mapping[Strategy, Findings], shipped: Findings
+) -> Mapping[str, object]:
     return {
-        "multi-task heads": f"{len(profile)} of {sum(model.head_counts.values())} ({heads})",
-        "alpha": profile.alpha,
+        **{f"{name} heads": _heads(one.profile()) for name, one in found.items()},
+        "wrong text is emphasized for": "the multi-task heads",
+        "shipped heads": shipped.chosen.strategy,
         "perplexity of plain text after emphasized text": ", ".join(
-            f"{value:.2f} {name}" for name, value in found.perplexity.items()
+            f"{value:.2f} {name}" for name, value in shipped.perplexity.items()
         ),
         **about_run(model),
         "machine": processor(),

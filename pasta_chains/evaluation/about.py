@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ def about_run(model: SteeredModel) -> dict[str, Any]:
     tokenizer, config = model.tokenizer, model.model.generation_config.to_dict()
     config.pop("transformers_version", None)
     return {
-        "model": model.name,
+        "model": name_of(model),
         "revision": getattr(model.model.config, "_commit_hash", None),
         "weights": _digest(*map(_fingerprint, model.model.named_parameters())),
         "tokenizer": _digest(tokenizer.backend_tokenizer.to_str(), str(tokenizer.chat_template)),
@@ -39,6 +40,12 @@ def about_run(model: SteeredModel) -> dict[str, Any]:
         "transformers": transformers.__version__,
         "python": platform.python_version(),
     }
+
+
+def name_of(model: SteeredModel) -> str:
+    """The model's name; of a folder, its last part: where it lies on this machine is no name."""
+    is_folder = model.name and Path(model.name).is_dir()
+    return Path(model.name).resolve().name if is_folder else model.name
 
 
 def _digest(*texts: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 from ..engine import SteeredModel
@@ -13,17 +12,10 @@ from ..evaluation.task import Task
 from .units import Tasks
 
 
-def name_of(model: SteeredModel) -> str:
-    """The model's name; of a folder, its last part: where it lies on this machine is no name."""
-    is_folder = model.name and Path(model.name).is_dir()
-    return Path(model.name).resolve().name if is_folder else model.name
-
-
 def about_search(model: SteeredModel, tasks: Tasks, batch_size: int) -> dict[str, Any]:
     """Model, versions and samples. How the search goes on does not matter to what is measured."""
     return {
         **about_run(model),
-        "model": name_of(model),
         "batch_size": batch_size,
         "tasks": {
             name: {split: _about_task(task) for split, task in splits.items()}

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ..engine import SteeredModel
 from ..errors import TaskError
+from ..evaluation.about import name_of
 from ..evaluation.asking import check_lengths
 from ..evaluation.rewriting import with_emphasis
 from ..evaluation.splits import Split
@@ -27,7 +28,7 @@ from .findings import ByTask, Findings, HeadList
 from .lists import candidates, judges
 from .measuring import all_heads
 from .options import Options
-from .origin import about_search, name_of
+from .origin import about_search
 from .ranking import Head, ranked, sizes
 from .scores import Scores
 from .units import Bench, Tasks, Unit, check_tasks, label
