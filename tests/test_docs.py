@@ -78,8 +78,7 @@ def test_the_table_of_six_tasks_is_of_the_shipped_heads() -> None:
     page = (ROOT / "docs" / "steering-results.md").read_text(encoding="utf-8")
     profile = HeadProfile.load(MODEL / FILE_NAME)
     shown = ", ".join(f"layer {layer}: {list(heads)}" for layer, heads in profile.heads.items())
-    assert f"({shown})" in page
-    assert f"- alpha: {profile.alpha}" in page
+    assert f" heads: {len(profile)} heads ({shown}), alpha {profile.alpha}\n" in page
 
 
 def test_the_default_profile_is_the_guess_that_did_best() -> None:
