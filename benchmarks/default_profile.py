@@ -39,6 +39,8 @@ DRAWS = 5
 """Lists of heads drawn by chance, for each alpha."""
 HARM = 0.01
 """Of a task's score: falling more is harm."""
+HARM_TO_PLAIN_TEXT = 1.1
+"""Of the perplexity of plain text, as a multiple: more is harm."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +142,20 @@ def _score(
 
 
 def _verdict(rows: list[Row]) -> str:
-    """Of those that harm no task the one with the highest mean; of equals the mildest."""
-    harmless = [row for row in rows if row.name in PARTS and min(row.gains.values()) >= -HARM]
-    harm = f"harm no task by more than {100 * HARM:.0f} point"
+    """Of those that harm neither tasks nor plain text the one with the highest mean."""
+    harmless = [
+        row
+        for row in rows
+        if row.name in PARTS
+        and min(row.gains.values()) >= -HARM
+        and row.perplexity <= HARM_TO_PLAIN_TEXT
+    ]
+    harm = (
+        f"harm no task by more than {100 * HARM:.0f} point and make plain text at most "
+        f"{HARM_TO_PLAIN_TEXT - 1:.0%} more perplexing"
+    )
     if not harmless:
-        return f"None of the guesses would {harm}."
+        return f"There are no guesses that {harm}."
     best = max(harmless, key=lambda row: row.mean)
     return f"Of the guesses that {harm}, the best is {_every(best.name)}, alpha {best.alpha}."
 

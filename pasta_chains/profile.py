@@ -187,7 +187,7 @@ def _shipped() -> list[dict[str, Any]]:
 
 
 def _variant(data: dict[str, Any], variant: str | None) -> dict[str, Any]:
-    """Heads, alpha and source of one variant of a shipped file."""
+    """Heads, alpha, source and details of one variant of a shipped file."""
     profiles = data["profiles"]
     chosen = data["default"] if variant is None else variant
     if chosen not in profiles:
@@ -196,7 +196,13 @@ def _variant(data: dict[str, Any], variant: str | None) -> dict[str, Any]:
             f"{', '.join(profiles)}; the default is {data['default']}."
         )
     source = data["source"] if len(profiles) == 1 else f"{data['source']}, {chosen}"
-    return {"heads": profiles[chosen], "alpha": data["alpha"], "source": source}
+    details = data.get("details")
+    return {
+        "heads": profiles[chosen],
+        "alpha": data["alpha"],
+        "source": source,
+        "details": details,
+    }
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
