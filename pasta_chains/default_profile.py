@@ -11,7 +11,7 @@ from .profile import HeadProfile
 NAME = "default"
 """What `profile=` is given for it."""
 
-LAYERS = (0.5, 1.0)
+LAYERS = (2 / 3, 1.0)
 """From which to which part of a model's depth all heads are steered."""
 
 ALPHA = 0.1
