@@ -21,7 +21,7 @@ from pasta_chains.demo import MODEL
 from pasta_chains.demo.synthetic import SYNTHETIC, synthetic_task
 from pasta_chains.evaluation.asking import ask
 from pasta_chains.evaluation.rewriting import with_emphasis
-from pasta_chains.evaluation.task import Sample, Task
+from pasta_chains.evaluation.task import Task
 from pasta_chains.profiling.measuring import Batch, all_heads
 from pasta_chains.profiling.ranking import Head
 from pasta_chains.profiling.units import batches
@@ -62,37 +62,36 @@ class Timing:
 
 
 def time_task(model: SteeredModel, task: Task, heads: list[Head], batch_size: int) -> Timing:
-    """Time both on a task; each batch is searched and tried in turn, so both meet one machine."""
-    trying = setup = searching = 0.0
-    same = count = 0
+    """Time both on a task, head by head in turn, so that both meet one machine."""
     path = path_of_layers(model.model)
-    for samples in batches(task, batch_size):
-        started = time.perf_counter()
-        batch = Batch(model, path, task, samples, ALPHA)
+    started = time.perf_counter()
+    groups = batches(task, batch_size)
+    asked = [Batch(model, path, task, samples, ALPHA) for samples in groups]
+    for batch in asked:
         batch.scores({})
-        setup += time.perf_counter() - started
-        for layer, head in heads:
-            started = time.perf_counter()
-            found = batch.scores({layer: [head]})
-            searched = time.perf_counter()
-            tried = try_head(model, task, samples, (layer, head), batch_size)
-            searching += searched - started
-            trying += time.perf_counter() - searched
-            same += sum(one == other for one, other in zip(found, tried, strict=True))
-            count += len(found)
+    setup = time.perf_counter() - started
+    trying = searching = 0.0
+    same = count = 0
+    for layer, head in heads:
+        started = time.perf_counter()
+        found = [score for batch in asked for score in batch.scores({layer: [head]})]
+        searched = time.perf_counter()
+        tried = try_head(model, task, (layer, head), batch_size)
+        searching += searched - started
+        trying += time.perf_counter() - searched
+        ids = [sample.id for samples in groups for sample in samples]
+        same += sum(tried[one] == score for one, score in zip(ids, found, strict=True))
+        count += len(found)
     kind = "chooses" if task.samples[0].options else f"writes, ≤ {task.max_new_tokens} tokens"
     each = len(heads)
     return Timing(task.name, kind, trying / each, setup, searching / each, same, count)
 
 
-def try_head(
-    model: SteeredModel, task: Task, samples: list[Sample], head: Head, batch_size: int
-) -> list[float]:
-    """The score of each sample, asked as in an evaluation."""
+def try_head(model: SteeredModel, task: Task, head: Head, batch_size: int) -> dict[str, float]:
+    """The score of each sample by its id, asked as in an evaluation."""
     profile = HeadProfile({head[0]: [head[1]]}, ALPHA)
-    asked = ask(model, task, samples, with_emphasis, profile, batch_size=batch_size)
-    scores = {sample.id: task.mean_score(sample, answers) for sample, answers in asked}
-    return [scores[sample.id] for sample in samples]
+    asked = ask(model, task, task.samples, with_emphasis, profile, batch_size=batch_size)
+    return {sample.id: task.mean_score(sample, answers) for sample, answers in asked}
 
 
 def main(
@@ -110,13 +109,23 @@ def main(
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     typer.echo("\n".join(lines))
+    timings = []
     for name in SYNTHETIC:
         task = synthetic_task(name, "train", samples)
-        lines.append(time_task(model, task, chosen, batch_size).row(len(every)))
+        timings.append(time_task(model, task, chosen, batch_size))
+        lines.append(timings[-1].row(len(every)))
         typer.echo(lines[-1])
+    lines.append(_all(timings).row(len(every)))
+    typer.echo(lines[-1])
     if report:
         page = [*_preface(len(every), samples), *lines, "", _origin(len(chosen), batch_size)]
         report.write_text("\n".join(page) + "\n", encoding="utf-8")
+
+
+def _all(timings: list[Timing]) -> Timing:
+    """What all tasks took together."""
+    fields = ("trying", "setup", "searching", "same", "scores")
+    return Timing("all", "", *(sum(getattr(one, field) for one in timings) for field in fields))
 
 
 def _preface(every: int, samples: int) -> list[str]:

@@ -22,6 +22,7 @@ from ..prompts import TokenizedPrompt
 from ..requests import generate
 from ..scoring import continued
 from ..streaming import Decoding
+from .beginnings import read
 from .upper_layers import Reading
 
 _SHAPING: Mapping[str, Any] = {
@@ -131,13 +132,9 @@ class Writing:
             continued(prompt, [draft])[0]
             for prompt, draft in zip(prompts, drafts.values(), strict=True)
         ]
-        return Reading(
-            self._model.model,
-            path,
-            self._model.inputs_of(whole, self._every, left=False),
-            [len(prompt.ids) for prompt in prompts],
-            max(map(len, drafts.values())) + 1,
-        )
+        width = max(map(len, drafts.values())) + 1
+        lengths = [len(prompt.ids) for prompt in prompts]
+        return read(self._model, path, whole, self._every, lengths, width)
 
     def _decoded(self, begun: dict[int, list[int]], profile: HeadProfile) -> dict[int, list[int]]:
         """Answers token by token, each after what it begins with."""

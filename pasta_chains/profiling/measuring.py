@@ -11,6 +11,7 @@ from ..evaluation.choosing import choose, options_after
 from ..evaluation.task import Sample, Task
 from ..profile import HeadProfile
 from ..prompts import TokenizedPrompt, tokenize
+from .beginnings import read
 from .drafts import Writing
 from .upper_layers import Reading
 
@@ -89,8 +90,7 @@ class _Choosing:
         if self._first is not None and self._first[0] == ids:
             return self._first[1]
         path = self._path if self._first is None else None
-        inputs = self._model.inputs_of(prompts, self._every, left=False)
-        reading = Reading(self._model.model, path, inputs, list(map(len, ids)), 1)
+        reading = read(self._model, path, prompts, self._every, list(map(len, ids)), 1)
         if self._first is None:
             self._first = (ids, reading)
         return reading

@@ -55,7 +55,7 @@ def heads_of(label: str) -> dict[int, list[int]]:
 
 
 def batches(task: Task, size: int) -> list[list[Sample]]:
-    """Samples of similar length, and either all with options or all without.
+    """Samples of similar length after the first emphasis, all with options or all without.
 
     Batches are in an order of chance, so that those measured when time runs out stand for all.
 
@@ -64,7 +64,7 @@ def batches(task: Task, size: int) -> list[list[Sample]]:
         size: Most prompts in a batch; a sample with more is alone.
     """
     order = sorted(
-        task.samples, key=lambda one: (bool(one.options), sum(map(_length, one.prompts)))
+        task.samples, key=lambda one: (bool(one.options), sum(map(_length_changed, one.prompts)))
     )
     found: list[list[Sample]] = []
     for sample in order:
@@ -78,10 +78,11 @@ def batches(task: Task, size: int) -> list[list[Sample]]:
     return found
 
 
-def _length(prompt: Prompt) -> int:
-    if isinstance(prompt, str):
-        return len(prompt)
-    return sum(len(message["content"]) for message in prompt)
+def _length_changed(prompt: Prompt) -> int:
+    """Number of characters from the first emphasized one on, which steering may change."""
+    texts = [prompt] if isinstance(prompt, str) else [one["content"] for one in prompt]
+    whole = SpanStr().join(texts)
+    return len(whole) - min((span.start for span in whole.spans), default=0)
 
 
 def check_tasks(tasks: Tasks) -> None:

@@ -1,7 +1,8 @@
 """Reads one batch with many heads, one after the other, and each time only as much as it changes.
 
-Steering a head changes nothing below its layer. So the batch is read once without steering, what
-every layer gave is kept, and for each head the model is run from that head's layer on.
+Steering a head changes nothing below its layer, and no token before the first that is emphasized
+or not unlike those before it. So the batch is read once without steering, what every layer gave is
+kept, and for each head the model is run from that head's layer and from that token on.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ class Reading:
     Args:
         model: A steerable model.
         path: Where its layers are, from `path_of_layers`; None to read all of it for each head.
-        inputs: Of the batch, padded on the right, with its bias and whatever heads in every layer.
-        first: Number of tokens of each row after which logits are wanted: those of the token
-            before it is the first.
-        width: For how many positions.
+        inputs: Of the batch, with its bias and whatever heads in every layer.
+        first: Column of each row at which logits are wanted: those of the column before it are the
+            first.
+        width: For how many columns.
+        begin: Column before which steering changes nothing; less than each of `first`.
     """
 
     def __init__(
@@ -40,13 +42,14 @@ class Reading:
         inputs: Mapping[str, Any],
         first: Sequence[int],
         width: int,
+        begin: int = 0,
     ) -> None:
-        self._model, self._path = model, path
+        self._model, self._path, self._begin = model, path, begin
         self._inputs = {name: value for name, value in inputs.items() if name != attention.HEADS}
         self._none: dict[int, tuple[int, ...]] = dict.fromkeys(inputs.get(attention.HEADS, ()), ())
         self._positions = torch.tensor(first, device=model.device)[:, None] - 1
         self._positions = self._positions + torch.arange(width, device=model.device)
-        self._positions = self._positions.clamp(max=inputs["input_ids"].shape[1] - 1)
+        self._positions = self._positions.clamp(max=inputs["input_ids"].shape[1] - 1) - begin
 
     @property
     def plain(self) -> Tensor:
@@ -80,15 +83,33 @@ class Reading:
             model = _view(model, self._path, [_recorded(layer, outputs) for layer in layers])
         return self._run(model, inputs), outputs
 
+    @cached_property
+    def _cache(self) -> Any:
+        """Keys and values of the columns that steering does not change."""
+        inputs = {n: v for n, v in self._inputs.items() if n != attention.BIAS}
+        before = {name: value[:, : self._begin] for name, value in inputs.items()}
+        with torch.no_grad():
+            return self._model(**before, use_cache=True).past_key_values
+
     def _run(self, model: Any, inputs: Mapping[str, Any]) -> Tensor:
+        if self._begin:
+            inputs = dict(inputs)
+            for name in ("input_ids", "position_ids"):
+                if name in inputs:
+                    inputs[name] = inputs[name][:, self._begin :]
+            inputs["past_key_values"] = copy.deepcopy(self._cache)
+        inputs = {**inputs, "use_cache": bool(self._begin)}
         with torch.no_grad():
             kept = self._positions.unique()
             # Logits of all positions of a long batch can take more memory than the model.
             if "logits_to_keep" in inspect.signature(model.forward).parameters:
-                logits = model(**inputs, use_cache=False, logits_to_keep=kept).logits
+                logits = model(**inputs, logits_to_keep=kept).logits
                 positions = torch.searchsorted(kept, self._positions)
             else:
-                logits, positions = model(**inputs, use_cache=False).logits, self._positions
+                logits, positions = (
+                    model(**inputs).logits,
+                    self._positions,
+                )
         index = positions.to(logits.device)[..., None].expand(-1, -1, logits.shape[-1])
         found: Tensor = logits.gather(1, index).float()
         return found

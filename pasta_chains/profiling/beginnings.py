@@ -1,0 +1,99 @@
+"""The beginning of each prompt that steering cannot change, and a batch lined up at its end.
+
+A token reads only what is before it, and where all of that has one and the same bias, softmax takes
+it out again. So up to the first token with another bias a prompt is read as without steering.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..engine import SteeredModel
+from ..profile import HeadProfile
+from ..prompts import TokenizedPrompt
+from .upper_layers import Reading
+
+_WORTH = 0.9
+"""Of its columns a batch must keep less, or what the cache costs is more than it saves."""
+
+
+def read(
+    model: SteeredModel,
+    path: str | None,
+    prompts: Sequence[TokenizedPrompt],
+    every: HeadProfile,
+    first: Sequence[int],
+    width: int,
+) -> Reading:
+    """Read prompts unsteered, to read them with heads steered after that.
+
+    Args:
+        model: A steerable model.
+        path: Where its layers are, from `path_of_layers`; None to read all for each head.
+        prompts: With the bias of one alpha.
+        every: A profile of all heads.
+        first: For each prompt the number of its first token for which logits are wanted.
+        width: For how many tokens.
+    """
+    inputs = model.inputs_of(prompts, every, left=False)
+    if path is None or not can_line_up(model):
+        return Reading(model.model, path, inputs, first, width)
+    begins = [unchanged(prompt, before - 1) for prompt, before in zip(prompts, first, strict=True)]
+    begin = max(begins)
+    lined_up = line_up(model.model, inputs, begins)
+    if lined_up["input_ids"].shape[1] - begin > _WORTH * inputs["input_ids"].shape[1]:
+        return Reading(model.model, path, inputs, first, width)
+    columns = [begin - own + before for own, before in zip(begins, first, strict=True)]
+    return Reading(model.model, path, line_up(model.model, inputs, begins), columns, width, begin)
+
+
+def unchanged(prompt: TokenizedPrompt, most: int) -> int:
+    """Number of tokens at a prompt's beginning that are read alike, steered or not.
+
+    Args:
+        prompt: The prompt.
+        most: Not more than so many.
+    """
+    bias = prompt.bias[:most]
+    return next((at for at, one in enumerate(bias) if one != bias[0]), len(bias))
+
+
+def can_line_up(model: SteeredModel) -> bool:
+    """Whether a model reads the same with padding on the left, and in two pieces."""
+    config = model.model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = {one.get("rope_type") for one in (rope, *rope.values()) if isinstance(one, dict)}
+    # These turn all tokens otherwise once there are many, so the first piece would be turned alone.
+    return model.takes_batches and kinds.isdisjoint({"dynamic", "longrope"})
+
+
+def line_up(model: Any, inputs: Mapping[str, Any], begins: Sequence[int]) -> dict[str, Any]:
+    """Move rows to the right, so that a token of each is in the same column.
+
+    Args:
+        model: What the inputs are for.
+        inputs: Of a batch, padded on the right.
+        begins: For each row the number of that token. All get the greatest one's column.
+    """
+    mask = inputs["attention_mask"]
+    moved = max(begins) - torch.tensor(begins, device=mask.device)[:, None]
+    ends = mask.sum(1, keepdim=True) + moved
+    source = torch.arange(int(ends.max()), device=mask.device)[None] - moved
+    is_there = (source >= 0) & (source < mask.shape[1])
+    source = source.clamp(0, mask.shape[1] - 1)
+
+    def lined_up(rows: Tensor) -> Tensor:
+        return rows.gather(1, source).where(is_there, 0)
+
+    lined = {
+        name: lined_up(value) if isinstance(value, Tensor) else value
+        for name, value in inputs.items()
+    }
+    if "position_ids" in inspect.signature(model.forward).parameters:
+        lined["position_ids"] = (lined["attention_mask"].cumsum(1) - 1).clamp(min=0)
+    return lined
