@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicLayer
 
 from ..engine import SteeredModel
 from ..profile import HeadProfile
@@ -41,15 +42,31 @@ def read(
         width: For how many tokens.
     """
     inputs = model.inputs_of(prompts, every, left=False)
-    if path is None or not can_line_up(model):
-        return Reading(model.model, path, inputs, first, width)
+    whole = Reading(model.model, path, inputs, first, width)
+    if path is None or not model.takes_batches:
+        return whole
     begins = [unchanged(prompt, before - 1) for prompt, before in zip(prompts, first, strict=True)]
     begin = max(begins)
-    lined_up = line_up(model.model, inputs, begins)
-    if lined_up["input_ids"].shape[1] - begin > _WORTH * inputs["input_ids"].shape[1]:
-        return Reading(model.model, path, inputs, first, width)
+    inputs = line_up(model.model, inputs, begins)
     columns = [begin - own + before for own, before in zip(begins, first, strict=True)]
-    return Reading(model.model, path, line_up(model.model, inputs, begins), columns, width, begin)
+    reading = Reading(model.model, path, inputs, columns, width, begin)
+    pays = reading.columns <= _WORTH * whole.columns
+    if pays and _can_be_cut(reading) and _are_alike(reading, whole, model.model.dtype):
+        return reading
+    return whole
+
+
+def _can_be_cut(reading: Reading) -> bool:
+    """Whether a model keeps all keys of the beginning, and no more: windows count padding, too."""
+    layers = getattr(reading.cache, "layers", ())
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+
+
+def _are_alike(reading: Reading, whole: Reading, dtype: torch.dtype) -> bool:
+    """Whether a model reads the same in two pieces: some count positions in ways of their own."""
+    difference = (reading.plain - whole.plain).abs().max()
+    precision = torch.finfo(dtype).eps ** 0.5
+    return bool(difference <= precision * whole.plain.abs().max())
 
 
 def unchanged(prompt: TokenizedPrompt, most: int) -> int:
@@ -61,15 +78,6 @@ def unchanged(prompt: TokenizedPrompt, most: int) -> int:
     """
     bias = prompt.bias[:most]
     return next((at for at, one in enumerate(bias) if one != bias[0]), len(bias))
-
-
-def can_line_up(model: SteeredModel) -> bool:
-    """Whether a model reads the same with padding on the left, and in two pieces."""
-    config = model.model.config.get_text_config()
-    rope = getattr(config, "rope_parameters", None) or {}
-    kinds = {one.get("rope_type") for one in (rope, *rope.values()) if isinstance(one, dict)}
-    # These turn all tokens otherwise once there are many, so the first piece would be turned alone.
-    return model.takes_batches and kinds.isdisjoint({"dynamic", "longrope"})
 
 
 def line_up(model: Any, inputs: Mapping[str, Any], begins: Sequence[int]) -> dict[str, Any]:

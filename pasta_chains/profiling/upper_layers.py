@@ -1,8 +1,8 @@
 """Reads one batch with many heads, one after the other, and each time only as much as it changes.
 
-Steering a head changes nothing below its layer, and no token before the first that is emphasized
-or not unlike those before it. So the batch is read once without steering, what every layer gave is
-kept, and for each head the model is run from that head's layer and from that token on.
+Steering a head changes nothing below its layer, and nothing before the first emphasized token. So
+the batch is read once without steering, what every layer gave is kept, and for each head the model
+is run from that head's layer and from that token on.
 """
 
 from __future__ import annotations
@@ -44,12 +44,17 @@ class Reading:
         width: int,
         begin: int = 0,
     ) -> None:
-        self._model, self._path, self._begin = model, path, begin
+        self._model, self._path, self.begin = model, path, begin
         self._inputs = {name: value for name, value in inputs.items() if name != attention.HEADS}
         self._none: dict[int, tuple[int, ...]] = dict.fromkeys(inputs.get(attention.HEADS, ()), ())
         self._positions = torch.tensor(first, device=model.device)[:, None] - 1
         self._positions = self._positions + torch.arange(width, device=model.device)
         self._positions = self._positions.clamp(max=inputs["input_ids"].shape[1] - 1) - begin
+
+    @property
+    def columns(self) -> int:
+        """How many columns are read for each head."""
+        return int(self._inputs["input_ids"].shape[1]) - self.begin
 
     @property
     def plain(self) -> Tensor:
@@ -84,21 +89,21 @@ class Reading:
         return self._run(model, inputs), outputs
 
     @cached_property
-    def _cache(self) -> Any:
+    def cache(self) -> Any:
         """Keys and values of the columns that steering does not change."""
         inputs = {n: v for n, v in self._inputs.items() if n != attention.BIAS}
-        before = {name: value[:, : self._begin] for name, value in inputs.items()}
+        before = {name: value[:, : self.begin] for name, value in inputs.items()}
         with torch.no_grad():
             return self._model(**before, use_cache=True).past_key_values
 
     def _run(self, model: Any, inputs: Mapping[str, Any]) -> Tensor:
-        if self._begin:
+        if self.begin:
             inputs = dict(inputs)
             for name in ("input_ids", "position_ids"):
                 if name in inputs:
-                    inputs[name] = inputs[name][:, self._begin :]
-            inputs["past_key_values"] = copy.deepcopy(self._cache)
-        inputs = {**inputs, "use_cache": bool(self._begin)}
+                    inputs[name] = inputs[name][:, self.begin :]
+            inputs["past_key_values"] = copy.deepcopy(self.cache)
+        inputs = {**inputs, "use_cache": bool(self.begin)}
         with torch.no_grad():
             kept = self._positions.unique()
             # Logits of all positions of a long batch can take more memory than the model.
@@ -106,10 +111,7 @@ class Reading:
                 logits = model(**inputs, logits_to_keep=kept).logits
                 positions = torch.searchsorted(kept, self._positions)
             else:
-                logits, positions = (
-                    model(**inputs).logits,
-                    self._positions,
-                )
+                logits, positions = model(**inputs).logits, self._positions
         index = positions.to(logits.device)[..., None].expand(-1, -1, logits.shape[-1])
         found: Tensor = logits.gather(1, index).float()
         return found
