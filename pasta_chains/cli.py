@@ -184,7 +184,9 @@ def evaluate(
 ) -> None:
     """Ask tasks with and without steering, and tell whether it helps."""
     from .evaluation.run import Options, run_evaluation
+    from .evaluation.tables import FILES
 
+    _keep_data(task, [] if out is None else [out / name for name in FILES])
     run_evaluation(
         Options(
             _model(model),
@@ -237,6 +239,7 @@ def profile(
     from .profiling.options import Options as Search
     from .profiling.run import Options, run_profiling
 
+    _keep_data(task, [out])
     search = Search(
         alpha=alpha,
         strategy=_strategy(strategy),
@@ -278,6 +281,16 @@ def _tasks(named: list[str]) -> dict[str, Any]:
             raise TaskError(f"Two tasks have the name {name!r}. Rename a file, or leave one out.")
         found[name] = partial(draw_synthetic, one) if source is None else source.task
     return found
+
+
+def _keep_data(tasks: list[str], written: list[Path]) -> None:
+    """Refuse to write over the data of a task."""
+    data = {Path(part).resolve() for one in tasks for part in (one, one.partition("=")[2]) if part}
+    for path in written:
+        if path.resolve() in data:
+            raise TaskError(
+                f"{path} is the data of a task, and would be written over. Give another --out."
+            )
 
 
 def _named_files(given: list[str]) -> dict[str, str | Path]:

@@ -144,3 +144,12 @@ def test_a_model_that_reads_two_pieces_otherwise_is_read_as_a_whole(
         ),
     )
     assert read(model).begin == 0
+
+
+def test_padding_after_short_answers_is_no_difference(model: SteeredModel) -> None:
+    """Drafts have different lengths, so logits of padding are read, too."""
+    given, every = prompts(model), HeadProfile(all_heads(model), ALPHA)
+    first = [len(prompt.ids) for prompt in given]
+    reading = beginnings.read(model, path_of_layers(model.model), given, every, first, 9)
+    assert reading.begin > 10
+    assert torch.allclose(reading.logits({1: (0,)})[:, 0], whole(model, {1: (0,)})[:, -1])

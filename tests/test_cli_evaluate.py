@@ -268,6 +268,10 @@ def bad(name: str, *arguments: str, message: str) -> Any:
         bad("out", MODEL, *TASK, "--out", "plain.jsonl", message="is a file"),
         bad("long", MODEL, "--task", "long.jsonl", message="task long, few-shot) (--examples 1 sh"),
         bad("no place", MODEL, *TASK, "--out", "file", message="cannot be kept in file/mayors"),
+        bad(
+            "its data", MODEL, "--task", "results.json", "--out", ".",
+            message="results.json is the data of a task, and would be written over. Give another",
+        ),
         bad("no task", MODEL, message="Missing option '--task'"),
     ],
 )  # fmt: skip

@@ -222,6 +222,7 @@ def test_there_must_be_something_to_find(
         (Options(alpha=1.0), "alpha is 1.0; to steer, it must lie between 0 and 1"),
         (Options(alphas=(0.1, 0.0)), "alpha is 0.0"),
         (Options(sizes=(13,)), "best 13 heads; the model has 8"),
+        (Options(sizes=(5,), best_layers=1), "best 5 heads; the layers searched have 4"),
         (Options(sizes=(0,)), "best 0 heads"),
         (Options(best_layers=0), "best_layers is 0"),
         (Options(batch_size=0), "batch_size is 0"),

@@ -17,6 +17,9 @@ from rich.text import Text
 from .harness import ZERO_SHOT, Result
 from .statistics import interval, paired_p
 
+FILES = ("results.json", "results.csv", "results.md")
+"""What is written of a run."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -137,8 +140,8 @@ def comma_separated(rows: Sequence[Row]) -> str:
 
 
 def write_tables(folder: Path, rows: Sequence[Row], about: Mapping[str, Any]) -> None:
-    """Write `results.json`, `results.csv` and `results.md` into a folder."""
+    """Write `FILES` into a folder."""
     data = {"about": about, "rows": [asdict(row) for row in rows]}
-    (folder / "results.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    (folder / "results.csv").write_text(comma_separated(rows), encoding="utf-8")
-    (folder / "results.md").write_text(markdown(rows, about), encoding="utf-8")
+    texts = (json.dumps(data, indent=1) + "\n", comma_separated(rows), markdown(rows, about))
+    for name, text in zip(FILES, texts, strict=True):
+        (folder / name).write_text(text, encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ..errors import TaskError
@@ -41,12 +41,12 @@ class Options:
         """How the list is made for so many tasks."""
         return self.strategy or ("multi-task" if len(tasks) > 1 else "task-specific")
 
-    def check(self, tasks: Collection[str], heads: int) -> None:
+    def check(self, tasks: Collection[str], head_counts: Mapping[int, int]) -> None:
         """Refuse what cannot be searched for, before anything is measured.
 
         Args:
             tasks: Names of the tasks.
-            heads: How many heads the model has.
+            head_counts: For each layer of the model its number of heads.
 
         Raises:
             TaskError: An option is out of range, or the strategy does not suit the tasks.
@@ -54,14 +54,16 @@ class Options:
         for alpha in (self.alpha, *self.alphas):
             if not 0 < alpha < 1:
                 raise TaskError(f"alpha is {alpha}; to steer, it must lie between 0 and 1.")
-        for size in self.sizes or ():
-            if not 0 < size <= heads:
-                raise TaskError(
-                    f"Lists are to be made of the best {size} heads; the model has {heads}."
-                )
         for name, value in (("best_layers", self.best_layers), ("batch_size", self.batch_size)):
             if value is not None and value < 1:
                 raise TaskError(f"{name} is {value}; it must be 1 or more.")
+        searched = sorted(head_counts.values(), reverse=True)[: self.best_layers]
+        which = "the model has" if self.best_layers is None else "the layers searched have"
+        for size in self.sizes or ():
+            if not 0 < size <= sum(searched):
+                raise TaskError(
+                    f"Lists are to be made of the best {size} heads; {which} {sum(searched)}."
+                )
         self._check_strategy(len(tasks))
 
     def _check_strategy(self, tasks: int) -> None:

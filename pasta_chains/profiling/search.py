@@ -69,7 +69,7 @@ def find_heads(
     """
     options = options or Options()
     check_tasks(tasks)
-    options.check(tasks, sum(model.head_counts.values()))
+    options.check(tasks, model.head_counts)
     for task in [task for splits in tasks.values() for task in splits.values()]:
         check_lengths(model, task, with_emphasis)
     if processes > 1:

@@ -102,7 +102,7 @@ class Reading:
             for name in ("input_ids", "position_ids"):
                 if name in inputs:
                     inputs[name] = inputs[name][:, self.begin :]
-            inputs["past_key_values"] = copy.deepcopy(self.cache)
+            inputs["past_key_values"] = _twin(self.cache)
         inputs = {**inputs, "use_cache": bool(self.begin)}
         with torch.no_grad():
             kept = self._positions.unique()
@@ -191,6 +191,13 @@ def _recorded(layer: nn.Module, outputs: list[Any]) -> nn.Module:
     twin: nn.Module = _shallow(layer)
     twin._forward_hooks = layer._forward_hooks.copy()
     twin.register_forward_hook(lambda module, args, output: outputs.append(output))
+    return twin
+
+
+def _twin(cache: Any) -> Any:
+    """A cache that begins with the same keys: layers add to them by making new tensors."""
+    twin = copy.copy(cache)
+    twin.layers = [copy.copy(layer) for layer in cache.layers]
     return twin
 
 
