@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from ..engine import SteeredModel
 from ..profile import HeadProfile
@@ -58,8 +58,8 @@ def read(
 
 def _can_be_cut(reading: Reading) -> bool:
     """Whether a model keeps all keys of the beginning, and no more: windows count padding, too."""
-    layers = getattr(reading.cache, "layers", ())
-    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+    kept = type(reading.cache) is DynamicCache  # others keep more than layers tell
+    return kept and all(type(layer) is DynamicLayer for layer in reading.cache.layers)
 
 
 def _are_alike(reading: Reading, whole: Reading, dtype: torch.dtype) -> bool:
