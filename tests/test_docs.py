@@ -74,6 +74,25 @@ def test_the_demos_table_is_what_emphasis_is_for() -> None:
     assert shares[one, "right document emphasized"][0] >= 96
 
 
+def test_the_query_engine_follows_the_trusted_node() -> None:
+    page = (ROOT / "docs" / "llama-index-query-engine.md").read_text(encoding="utf-8")
+    trusted = {
+        policy: float(share)
+        for policy, share in re.findall(r"^\| documents \| (.+?) \| ([\d.]+)% ", page, re.MULTILINE)
+    }
+    for policy in ('"trusted"', '"facts"', '"metadata", FactEmphasis(facts(embed_model))'):
+        assert trusted[policy] >= 95
+    assert trusted['"none"'] <= 65
+
+
+def test_heads_are_found_in_less_than_a_third_of_the_time() -> None:
+    page = (ROOT / "docs" / "profiling-speed.md").read_text(encoding="utf-8")
+    line = re.search(r"^\| all \|.* ([\d.]+) s \| ([\d.]+) s \|", page, re.MULTILINE)
+    assert line
+    trying, searching = map(float, line.groups())
+    assert searching < trying / 3
+
+
 def test_the_table_of_six_tasks_is_of_the_shipped_heads() -> None:
     page = (ROOT / "docs" / "steering-results.md").read_text(encoding="utf-8")
     profile = HeadProfile.load(MODEL / FILE_NAME)
