@@ -105,6 +105,7 @@ def test_rows_are_moved_to_one_column(model: SteeredModel) -> None:
 def test_beginnings_are_not_read_again(model: SteeredModel) -> None:
     """Which is what the whole is for."""
     reading = read(model)
+    assert reading.plain.shape[:2] == (len(TEXTS), WIDTH)
     read_columns: list[int] = []
     hook = model.model.model.layers[2].register_forward_hook(
         lambda module, args, output: read_columns.append(args[0].shape[1])
@@ -154,3 +155,14 @@ def test_padding_after_short_answers_is_no_difference(model: SteeredModel) -> No
     assert reading.begin > 10
     found, wanted = reading.logits({1: (0,)})[:, 0], whole(model, {1: (0,)})[:, -1]
     assert torch.allclose(found, wanted, atol=2e-5)
+
+
+def test_a_model_with_attention_sinks_is_read_as_a_whole() -> None:
+    """To its first tokens a bias that all of them have is not the same as none."""
+    layers = ["full_attention"] * 3
+    decoder = architectures.decoder("gpt_oss", layer_types=layers, num_hidden_layers=len(layers))
+    model = SteeredModel(decoder, tiny.tokenizer())
+    reading = read(model)
+    assert reading.begin == 0
+    for heads in some_heads(model):
+        assert torch.allclose(reading.logits(heads), whole(model, heads), atol=2e-5), heads

@@ -51,7 +51,7 @@ def read(
     columns = [begin - own + before for own, before in zip(begins, first, strict=True)]
     reading = Reading(model.model, path, inputs, columns, width, begin)
     pays = reading.columns <= _WORTH * whole.columns
-    if pays and _can_be_cut(reading) and _are_alike(reading, whole, model.model.dtype):
+    if pays and _can_be_cut(reading) and _are_alike(reading, whole, every, model.model.dtype):
         return reading
     return whole
 
@@ -62,9 +62,14 @@ def _can_be_cut(reading: Reading) -> bool:
     return kept and all(type(layer) is DynamicLayer for layer in reading.cache.layers)
 
 
-def _are_alike(reading: Reading, whole: Reading, dtype: torch.dtype) -> bool:
-    """Whether a model reads the same in two pieces: some count positions in ways of their own."""
-    found, wanted = reading.plain[:, 0], whole.plain[:, 0]  # later ones may be of padding
+def _are_alike(reading: Reading, whole: Reading, every: HeadProfile, dtype: torch.dtype) -> bool:
+    """Whether a model reads the same in two pieces, with every head steered.
+
+    Some count positions in ways of their own; and with attention sinks one and the same bias of all
+    tokens does not leave the attention as it is.
+    """
+    # Later columns than the first may be of padding.
+    found, wanted = reading.logits(every.heads)[:, 0], whole.logits(every.heads)[:, 0]
     precision = torch.finfo(dtype).eps ** 0.5
     return bool((found - wanted).abs().max() <= precision * wanted.abs().max())
 
