@@ -284,13 +284,18 @@ def _tasks(named: list[str]) -> dict[str, Any]:
 
 
 def _keep_data(tasks: list[str], written: list[Path]) -> None:
-    """Refuse to write over the data of a task."""
-    data = {Path(part).resolve() for one in tasks for part in (one, one.partition("=")[2]) if part}
+    """Refuse to write over the data of a task, or into its folder."""
+    from .demo.synthetic import SYNTHETIC
+
+    named = [one if Path(one).is_file() else one.partition("=")[2] for one in tasks]
+    data = {
+        Path(one).resolve()
+        for one, task in zip(named, tasks, strict=True)
+        if one and task not in SYNTHETIC
+    }
     for path in written:
-        if path.resolve() in data:
-            raise TaskError(
-                f"{path} is the data of a task, and would be written over. Give another --out."
-            )
+        if data & {path.resolve(), path.resolve().parent}:
+            raise TaskError(f"{path} is data of a task, or would become some. Give another --out.")
 
 
 def _named_files(given: list[str]) -> dict[str, str | Path]:

@@ -157,6 +157,12 @@ def test_padding_after_short_answers_is_no_difference(model: SteeredModel) -> No
     assert torch.allclose(found, wanted, atol=2e-5)
 
 
+def test_less_precise_models_are_read_as_a_whole() -> None:
+    """Rounding would hide a difference."""
+    model = SteeredModel(tiny.llama().to(torch.bfloat16), tiny.tokenizer())
+    assert read(model).begin == 0
+
+
 def test_a_model_with_attention_sinks_is_read_as_a_whole() -> None:
     """To its first tokens a bias that all of them have is not the same as none."""
     layers = ["full_attention"] * 3

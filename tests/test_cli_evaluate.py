@@ -270,7 +270,7 @@ def bad(name: str, *arguments: str, message: str) -> Any:
         bad("no place", MODEL, *TASK, "--out", "file", message="cannot be kept in file/mayors"),
         bad(
             "its data", MODEL, "--task", "results.json", "--out", ".",
-            message="results.json is the data of a task, and would be written over. Give another",
+            message="results.json is data of a task, or would become some. Give another --out.",
         ),
         bad("no task", MODEL, message="Missing option '--task'"),
     ],
@@ -301,6 +301,7 @@ def mistakes(folder: Path, model: Path) -> None:
     plain = {name: value for name, value in OWN[1].items() if name != "emphasize"}
     long = [{**row, "prompt": f"{row['prompt']}{' Tarn' * 250}"} for row in OWN]
     lines(folder / "plain.jsonl", [OWN[0], plain])
+    lines(folder / "results.json", OWN)
     lines(folder / "regex.jsonl", [{**row, "metric": "regex"} for row in OWN])
     lines(folder / "long.jsonl", long)
     (folder / "cut.jsonl").write_text("\n".join([*map(json.dumps, OWN[:2]), '{"id":']))

@@ -222,7 +222,11 @@ OUT = ("--out", "h.json")
         ),
         bad("no model", "no/such", *TASK, *OUT, *QUICK, message="'no/such' cannot be loaded"),
         bad("no place", "{model}", *TASK, "--out", "a/b.json", *QUICK, message="no folder a to"),
-        bad("its data", "{model}", *TASK, "--out", "own.jsonl", message="is the data of a task"),
+        bad("its data", "{model}", *TASK, "--out", "own.jsonl", message="own.jsonl is data of a"),
+        bad(
+            "in its data", "{model}", "--task", "counterfact=facts", "--out", "facts/heads.json",
+            message="heads.json is data of a task, or would become some. Give another --out.",
+        ),
         bad("a folder", "{model}", *TASK, "--out", "facts", *QUICK, message="facts is a folder"),
         bad(
             "work in a file", "{model}", *TASK, *OUT, *QUICK, "--work", "own.jsonl",

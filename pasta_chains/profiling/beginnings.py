@@ -19,6 +19,9 @@ from ..profile import HeadProfile
 from ..prompts import TokenizedPrompt
 from .upper_layers import Reading
 
+_ALIKE = 1e-4
+"""Of the largest logit: rounding in float32 changes less."""
+
 _WORTH = 0.9
 """Of its columns a batch must keep less, or what the cache costs is more than it saves."""
 
@@ -43,7 +46,7 @@ def read(
     """
     inputs = model.inputs_of(prompts, every, left=False)
     whole = Reading(model.model, path, inputs, first, width)
-    if path is None or not model.takes_batches:
+    if path is None or not model.takes_batches or _is_coarse(model.model.dtype):
         return whole
     begins = [unchanged(prompt, before - 1) for prompt, before in zip(prompts, first, strict=True)]
     begin = max(begins)
@@ -51,7 +54,7 @@ def read(
     columns = [begin - own + before for own, before in zip(begins, first, strict=True)]
     reading = Reading(model.model, path, inputs, columns, width, begin)
     pays = reading.columns <= _WORTH * whole.columns
-    if pays and _can_be_cut(reading) and _are_alike(reading, whole, every, model.model.dtype):
+    if pays and _can_be_cut(reading) and _are_alike(reading, whole, every):
         return reading
     return whole
 
@@ -62,16 +65,21 @@ def _can_be_cut(reading: Reading) -> bool:
     return kept and all(type(layer) is DynamicLayer for layer in reading.cache.layers)
 
 
-def _are_alike(reading: Reading, whole: Reading, every: HeadProfile, dtype: torch.dtype) -> bool:
+def _is_coarse(dtype: torch.dtype) -> bool:
+    """Whether rounding would hide that two pieces are read otherwise, as in bfloat16."""
+    return torch.finfo(dtype).eps > torch.finfo(torch.float32).eps
+
+
+def _are_alike(reading: Reading, whole: Reading, every: HeadProfile) -> bool:
     """Whether a model reads the same in two pieces, with every head steered.
 
     Some count positions in ways of their own; and with attention sinks one and the same bias of all
     tokens does not leave the attention as it is.
     """
-    # Later columns than the first may be of padding.
-    found, wanted = reading.logits(every.heads)[:, 0], whole.logits(every.heads)[:, 0]
-    precision = torch.finfo(dtype).eps ** 0.5
-    return bool((found - wanted).abs().max() <= precision * wanted.abs().max())
+    # Later columns than the first may be of padding; and a view of it would keep them in memory.
+    found = reading.logits(every.heads)[:, 0].clone()
+    wanted = whole.logits(every.heads)[:, 0]
+    return bool((found - wanted).abs().max() <= _ALIKE * wanted.abs().max())
 
 
 def unchanged(prompt: TokenizedPrompt, most: int) -> int:
