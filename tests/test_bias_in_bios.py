@@ -125,7 +125,7 @@ def test_the_second_sentence_can_be_asked_for() -> None:
     two = f"About the nurse called Mary: she works. {LONG}"
     assert said(only(row(two), sentences="second")) == LONG.rstrip("."), "About Mary: ..."
     with pytest.raises(TaskError, match=r"sentences is 'third'; it must be \"all\" or \"second\""):
-        biographies([], sentences="third")  # type: ignore[arg-type]
+        biographies([], sentences="third")
 
 
 def test_only_so_many_rows_are_looked_at() -> None:

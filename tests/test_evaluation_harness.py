@@ -265,10 +265,10 @@ def test_the_baselines_and_the_control() -> None:
     }
     wrong = made.pop("wrong text emphasized")
     assert wrong.profile == PROFILE
-    assert wrong.rewrite(first).emphasized() == ("Question: ", " Answer:")  # type: ignore[union-attr]
+    assert wrong.rewrite(first).emphasized() == ("Question: ", " Answer:")
     for one in made.values():
         assert one.profile == NOTHING
-        assert SpanStr(one.rewrite(first)).spans == ()  # type: ignore[arg-type]
+        assert SpanStr(one.rewrite(first)).spans == ()
     with pytest.raises(TaskError, match="has 5 samples here; 6 were asked for"):
         baselines(WRITING, WRITING, 6)
 

@@ -93,7 +93,7 @@ def test_tasks_of_biographies(tmp_path: Path, name: str) -> None:
     )
     source = open_source(f"{name}={file}")
     names = {
-        split: [str(sample.prompts[0]).split()[0] for sample in source.task(split).samples]  # type: ignore[arg-type]
+        split: [str(sample.prompts[0]).split()[0] for sample in source.task(split).samples]
         for split in ("train", "validation", "test")
     }
     assert names == {"train": ["Ada", "Bo"], "validation": ["Cy", "Di"], "test": ["Ed", "Flo"]}
@@ -112,7 +112,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     source = open_source(str(written(tmp_path / "towns.jsonl", OWN, lines=True)))
     assert source.name == "towns"
     for split, ids in {"train": ["1", "2"], "validation": ["3", "4"], "test": ["5", "6"]}.items():
-        task = source.task(split)  # type: ignore[arg-type]
+        task = source.task(split)
         assert ([one.id for one in task.samples], task.name) == (ids, "towns")
     assert len(source.task("test", 1).samples) == 1
 

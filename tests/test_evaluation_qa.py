@@ -83,9 +83,9 @@ def test_a_text_with_spans(given: list[Any]) -> None:
     assert list(spans({"prompt": text, "answer": "a"}).spans) == expected
     messages = [{"role": "system", "content": text}, {"role": "user", "content": "Who?"}]
     system, user = only({"messages": messages, "answer": "a"}).prompts[0]
-    assert (system["role"], system["content"]) == ("system", PROMPT)  # type: ignore[index]
-    assert list(system["content"].spans) == expected  # type: ignore[index]
-    assert user["content"] == "Who?"  # type: ignore[index]
+    assert (system["role"], system["content"]) == ("system", PROMPT)
+    assert list(system["content"].spans) == expected
+    assert user["content"] == "Who?"
 
 
 def test_parts_of_messages() -> None:
@@ -95,8 +95,8 @@ def test_parts_of_messages() -> None:
         {"role": "assistant", "content": "Who?", "name": "x"},
     ]
     made = list(only({"messages": messages, "answer": "a"}).prompts[0])
-    assert [message["content"].emphasized() for message in made] == [("brief",), ("Who", "?"), ()]  # type: ignore[union-attr, index]
-    assert [message.keys() - {"role", "content"} for message in made] == [set(), set(), {"name"}]  # type: ignore[union-attr]
+    assert [message["content"].emphasized() for message in made] == [("brief",), ("Who", "?"), ()]
+    assert [message.keys() - {"role", "content"} for message in made] == [set(), set(), {"name"}]
     messages[0]["emphasize"] = ["x"]
     with pytest.raises(TaskError, match="Row 1 emphasizes 'x', which its prompt has 0 times"):
         only({"messages": messages, "answer": "a"})
@@ -282,7 +282,7 @@ def test_the_example_in_the_docs_is_a_task() -> None:
     page = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text("utf-8")
     lines = page.split("```json\n")[1].split("```")[0].splitlines()
     first, second = qa_task([json.loads(line) for line in lines]).samples
-    assert first.prompts[0].emphasized() == ("Be brief.",)  # type: ignore[union-attr]
+    assert first.prompts[0].emphasized() == ("Be brief.",)
     assert second.wanted == '{"leader": "Ada Lowe"}'
 
 

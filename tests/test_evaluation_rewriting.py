@@ -42,10 +42,10 @@ def ask(identity: str, prompt: Prompt, wanted: str) -> Sample:
 def test_zero_shot_is_the_text_alone() -> None:
     plain = without_emphasis(TEXT)
     assert plain == TEXT
-    assert spans(plain) == ()  # type: ignore[arg-type]
+    assert spans(plain) == ()
     messages = without_emphasis(CHAT)
     assert messages == CHAT
-    assert all(spans(message["content"]) == () for message in messages)  # type: ignore[index, arg-type]
+    assert all(spans(message["content"]) == () for message in messages)
     assert spans(CHAT[0]["content"]), "what was given is left alone"
 
 
@@ -57,8 +57,8 @@ def test_steered_is_the_prompt_as_it_is() -> None:
 def test_marks_stand_around_what_is_emphasized(mark: str) -> None:
     made = marked(mark)(TEXT)
     assert made == f"Who leads Tarn? {mark}Be brief.{mark} Now: "
-    assert spans(made) == ()  # type: ignore[arg-type]
-    assert [message["content"] for message in marked(mark)(CHAT)] == [  # type: ignore[index]
+    assert spans(made) == ()
+    assert [message["content"] for message in marked(mark)(CHAT)] == [
         f"{mark}Be brief.{mark}",
         "Who leads Tarn?",
     ]
@@ -86,20 +86,20 @@ def test_nested_spans(given_spans: list[Span], text: str, wrong: list[str] | Non
             wrong_emphasis(prompt)
     else:
         turned = wrong_emphasis(prompt)
-        assert (turned, list(turned.emphasized())) == ("abcdef", wrong)  # type: ignore[union-attr]
+        assert (turned, list(turned.emphasized())) == ("abcdef", wrong)
 
 
 def test_white_space_alone_is_not_emphasized() -> None:
     prompt = SpanStr("a \n bc", [(0, 1), (4, 5)])
-    assert wrong_emphasis(prompt).emphasized() == ("c",)  # type: ignore[union-attr]
+    assert wrong_emphasis(prompt).emphasized() == ("c",)
     with pytest.raises(TaskError, match="no wrong text to emphasize"):
         wrong_emphasis(SpanStr(" a\n", [(1, 2)]))
 
 
 def test_the_wrong_text_of_a_chat_is_in_its_messages() -> None:
     system, user = wrong_emphasis(CHAT)
-    assert spans(system["content"]) == ()  # type: ignore[index]
-    assert user["content"].emphasized() == ("Who leads Tarn?",)  # type: ignore[index]
+    assert spans(system["content"]) == ()
+    assert user["content"].emphasized() == ("Who leads Tarn?",)
     with pytest.raises(TaskError, match="no wrong text to emphasize"):
         wrong_emphasis(CHAT[:1])
 
@@ -126,7 +126,7 @@ def test_every_character_is_emphasized_before_or_after(prompt: SpanStr) -> None:
             wrong_emphasis(prompt)
         return
     turned = wrong_emphasis(prompt)
-    after = {place for span in turned.spans for place in range(span.start, span.end)}  # type: ignore[union-attr]
+    after = {place for span in turned.spans for place in range(span.start, span.end)}
     assert turned == prompt
     assert plain <= after
     assert not any(before[place] for place in after)
@@ -148,7 +148,7 @@ def test_worked_examples_stand_before_a_text() -> None:
     samples = [ask("1", emphasize("One?"), "1"), ask("2", SpanStr("Two?"), "2")]
     made = with_examples(samples, "\n---\n")(TEXT)
     assert made == "One? 1\n---\nTwo? 2\n---\nWho leads Tarn? Be brief. Now: "
-    assert spans(made) == ()  # type: ignore[arg-type]
+    assert spans(made) == ()
     assert with_examples([], "\n")(TEXT) == TEXT
 
 
@@ -171,7 +171,7 @@ def test_worked_examples_are_turns_of_a_chat() -> None:
         {"role": "assistant", "content": "two"},
         {"role": "user", "content": "Who leads Tarn?"},
     ]
-    assert not any(SpanStr(message["content"]).spans for message in made)  # type: ignore[index]
+    assert not any(SpanStr(message["content"]).spans for message in made)
 
 
 def test_the_examples_of_a_chat_without_a_system_message() -> None:

@@ -119,7 +119,7 @@ def test_statistics_of_anything(both: list[tuple[float, float]]) -> None:
 
 def result(task: str, condition: str, *scores: float, **more: float | bool | None) -> Result:
     given = {"fluency": None, "too_low": False} | more
-    return Result(task, condition, {"Acc": scores}, {}, **given)  # type: ignore[arg-type]
+    return Result(task, condition, {"Acc": scores}, {}, **given)
 
 
 RESULTS = [
@@ -180,7 +180,7 @@ def test_a_small_p_is_not_zero() -> None:
 def test_the_terminal_shows_names_as_they_are() -> None:
     console = Console(file=io.StringIO(), width=120)
     console.print(terminal_table(rows_of(RESULTS)))
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    shown = console.file.getvalue()
     assert shown.count(" a|b ") == 1, "each task is named once"
     assert " *-marked " in shown
     assert "[red]steered" in shown

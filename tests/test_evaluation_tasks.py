@@ -185,8 +185,8 @@ def test_the_papers_splits_and_thirds_of_less_data() -> None:
     whole = range(10_000)
     ranges = {"train": (0, 1000), "validation": (1000, 2000), "test": (5000, 10_000)}
     for split, (start, end) in ranges.items():
-        assert split_of(whole, split) == range(start, end)  # type: ignore[arg-type]
-    thirds = [split_of("abcdefgh", split) for split in ranges]  # type: ignore[arg-type]
+        assert split_of(whole, split) == range(start, end)
+    thirds = [split_of("abcdefgh", split) for split in ranges]
     assert thirds == ["ab", "cd", "ef"]
     assert split_of(range(9999), "test", 5) == range(6666, 6671)
     assert split_of(whole, "train", 1000) == range(1000)

@@ -20,6 +20,7 @@ from pasta_chains.profiling.findings import Findings
 from pasta_chains.profiling.measuring import Batch
 from pasta_chains.profiling.options import Options
 from pasta_chains.profiling.search import find_heads
+from pasta_chains.profiling.units import batches
 from pasta_chains.profiling.upper_layers import Reading
 from pasta_chains.spans import Span, SpanStr
 
@@ -317,3 +318,21 @@ def test_heads_are_read_from_their_layer_on(
     monkeypatch.setattr(Reading, "__init__", noted)
     find_heads(model, tasks("choices"), tmp_path, replace(OPTIONS_FOR_SEARCH, alphas=()))
     assert "model.layers" in paths
+
+
+def test_batches_have_similar_lengths_after_the_first_emphasis() -> None:
+    """Which is what is read again for each head; what is before it is read once."""
+    sample = searching.texts(0).samples[0]
+
+    def made(before: int, after: int) -> Sample:
+        text = f"{'a ' * before}bold{' b' * after}"
+        start = 2 * before
+        prompt = SpanStr(text, [Span(start, start + 4)])
+        return replace(sample, id=f"{before} {after}", prompts=(prompt,))
+
+    samples = tuple(made(before, after) for before, after in [(0, 20), (90, 1), (50, 21), (3, 2)])
+    found = batches(replace(searching.texts(0), samples=samples), 2)
+    assert {frozenset(one.id for one in some) for some in found} == {
+        frozenset({"90 1", "3 2"}),
+        frozenset({"0 20", "50 21"}),
+    }
