@@ -21,7 +21,7 @@ from searching import OPTIONS_FOR_SEARCH, load, tasks
 from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import TaskError
 from pasta_chains.evaluation.task import Sample
-from pasta_chains.profiling import search
+from pasta_chains.profiling import search, units
 from pasta_chains.profiling.findings import Findings
 from pasta_chains.profiling.measuring import Batch
 from pasta_chains.profiling.search import find_heads
@@ -279,3 +279,14 @@ def test_a_broken_file_is_told(model: SteeredModel, cut: Path, line: str, messag
         file.write(f"{line}\n")
     with pytest.raises(TaskError, match=message):
         find_heads(model, tasks("texts"), cut, OPTIONS_FOR_SEARCH)
+
+
+def test_work_in_other_batches_is_refused(
+    model: SteeredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measurements are kept by the number of the batch: another order would mix samples."""
+    given = tasks("texts")
+    find_heads(model, given, tmp_path, OPTIONS_FOR_SEARCH)
+    monkeypatch.setattr(units, "_length_changed", lambda prompt: -len(prompt))
+    with pytest.raises(TaskError, match="batches"):
+        find_heads(model, given, tmp_path, OPTIONS_FOR_SEARCH)

@@ -9,7 +9,7 @@ from ..engine import SteeredModel
 from ..evaluation.about import about_run
 from ..evaluation.harness import digest_of
 from ..evaluation.task import Task
-from .units import Tasks
+from .units import Tasks, batches
 
 
 def about_search(model: SteeredModel, tasks: Tasks, batch_size: int) -> dict[str, Any]:
@@ -18,16 +18,18 @@ def about_search(model: SteeredModel, tasks: Tasks, batch_size: int) -> dict[str
         **about_run(model),
         "batch_size": batch_size,
         "tasks": {
-            name: {split: _about_task(task) for split, task in splits.items()}
+            name: {split: _about_task(task, batch_size) for split, task in splits.items()}
             for name, splits in tasks.items()
         },
     }
 
 
-def _about_task(task: Task) -> dict[str, Any]:
+def _about_task(task: Task, batch_size: int) -> dict[str, Any]:
+    together = [[sample.id for sample in some] for some in batches(task, batch_size)]
     return {
         "samples": len(task.samples),
         "prompts": digest_of(task),
+        "batches": hashlib.sha256(repr(together).encode()).hexdigest()[:16],
         "scoring": _digest_of_scoring(task),
     }
 
