@@ -102,17 +102,19 @@ class HeadProfile:
                     f"{model or 'the model'} has heads 0 to {heads - 1}."
                 )
 
-    def save(self, path: str | Path) -> None:
-        """Write the profile as JSON."""
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the profile as JSON can hold it."""
         data = {
             "model": self.model,
             "alpha": self.alpha,
             "source": self.source,
             "heads": {str(layer): list(numbers) for layer, numbers in self.heads.items()},
         }
-        if self.details is not None:
-            data["details"] = dict(self.details)
-        Path(path).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        return data if self.details is None else {**data, "details": dict(self.details)}
+
+    def save(self, path: str | Path) -> None:
+        """Write the profile as JSON."""
+        Path(path).write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -127,7 +129,7 @@ class HeadProfile:
         except (OSError, ValueError) as error:
             raise ProfileError(f"The head profile {path} cannot be read: {error}") from error
         try:
-            return cls._from_data(data)
+            return cls.from_dict(data)
         except ProfileError as error:
             raise ProfileError(f"{path}: {error}") from error
 
@@ -162,7 +164,12 @@ class HeadProfile:
         )
 
     @classmethod
-    def _from_data(cls, data: Any) -> Self:
+    def from_dict(cls, data: Any) -> Self:
+        """Build a profile from what `to_dict` returned, or from the paper's published format.
+
+        Raises:
+            ProfileError: The data hold something else.
+        """
         if not isinstance(data, dict):
             raise ProfileError('A head profile is a JSON object, such as {"3": [17, 7]}.')
         if "heads" not in data and "profiles" in data:

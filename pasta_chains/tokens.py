@@ -74,11 +74,25 @@ def token_bias(text: SpanStr, offsets: Sequence[Offset], alpha: float) -> list[f
     Raises:
         EmphasisError: Alpha is out of range, or a span covers no token.
     """
-    check_alpha(alpha)
-    logs = [_log_weight(span, alpha) for span in token_spans(text, offsets)]
+    logs = token_log_weights(text, offsets, alpha)
     # Relative to the strongest, so that generated tokens, which get no bias, are read like it.
     strongest = max(logs, default=0.0)
     return [log - strongest for log in logs]
+
+
+def token_log_weights(text: SpanStr, offsets: Sequence[Offset], alpha: float) -> list[float]:
+    """Give each token the logarithm of its weight, 0 for plain text.
+
+    Args:
+        text: The prompt.
+        offsets: Half-open character range of each token in the prompt.
+        alpha: For spans that have none of their own; 0 < alpha <= 1.
+
+    Raises:
+        EmphasisError: Alpha is out of range, or a span covers no token.
+    """
+    check_alpha(alpha)
+    return [_log_weight(span, alpha) for span in token_spans(text, offsets)]
 
 
 def check_alpha(alpha: float) -> None:

@@ -1,0 +1,176 @@
+"""Attention of the steered layers in vLLM: keys with channels that hold the bias.
+
+Appending to each key its bias, and to the queries of the steered heads a 1, adds the bias to their
+logits whatever kernel computes them: `[q, 1] · [k, b / scale] = q · k + b / scale`. Values get
+zeros. Only layers with steered heads are changed, and nothing of the others' memory or time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from vllm.distributed import get_tensor_model_parallel_rank
+from vllm.model_executor.layers.attention import Attention
+from vllm.model_executor.models.utils import extract_layer_index
+from vllm.v1.attention.backend import AttentionType
+
+from ..errors import UnsupportedModelError
+from .bias import CHANNELS, Bias
+
+# The implementations whose kernels take wider heads, and the flash attention that was read for it.
+_KNOWN = ("CPUAttentionBackendImpl", "FlashAttentionImpl")
+_FLASH_VERSIONS = (2, 3)
+_FLASH_MULTIPLE = 8
+
+
+class SteeredAttention:
+    """Comes before an implementation of attention, and hands it wider heads.
+
+    Attributes:
+        own_size: Size of a head of the model.
+        channels: The bias of every token of a step, shape (tokens, more channels).
+        lift: What the queries of each head get in these channels, shape (heads, more channels).
+    """
+
+    own_size: int
+    channels: Tensor
+    lift: Tensor
+
+    def forward(
+        self,
+        layer: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        kv_cache: Tensor,
+        attn_metadata: Any,
+        output: Tensor,
+        output_scale: Tensor | None = None,
+        output_block_scale: Tensor | None = None,
+    ) -> Tensor:
+        """Attention; shapes (tokens, heads, size), as of the implementation that it stands for."""
+        attend: Any = super().forward  # type: ignore[misc]  # of the implementation
+        scales = (output_scale, output_block_scale)
+        if attn_metadata is None:  # memory is measured, and there is no cache yet
+            attend(layer, query, key, value, kv_cache, attn_metadata, output, *scales)
+            return output
+        wide = torch.cat([query, self.lift.expand(len(query), -1, -1)], -1)
+        result = torch.empty_like(wide, dtype=output.dtype)
+        attend(layer, wide, key, value, kv_cache, attn_metadata, result, *scales)
+        output.copy_(result[..., : self.own_size])
+        return output
+
+    def do_kv_cache_update(
+        self, layer: Any, key: Tensor, value: Tensor, kv_cache: Tensor, slot_mapping: Tensor
+    ) -> None:
+        """Puts keys with their bias, and values with zeros, into the cache."""
+        more = self.channels[: len(key), None].expand(-1, key.shape[1], -1)
+        wide = torch.cat([key, more], -1), pad(value, (0, more.shape[-1]))
+        update: Any = super().do_kv_cache_update  # type: ignore[misc]  # of the implementation
+        update(layer, *wide, kv_cache, slot_mapping)
+
+
+def steer_layers(model: Any, heads: Mapping[int, tuple[int, ...]], bias: Bias) -> None:
+    """Change the layers of a loaded model that have steered heads.
+
+    Args:
+        model: The part of it that this process has.
+        heads: For each layer, steered heads, counted over all ranks of tensor parallelism.
+        bias: Where the bias of each step stands.
+
+    Raises:
+        UnsupportedModelError: A layer cannot be steered exactly.
+        ProfileError: It has no such head.
+    """
+    layers = list(attention_layers(model))
+    chosen = [layer for layer in layers if heads.get(_number(layer))]
+    for layer in chosen:
+        _check(layer, bias.shifted)
+        if any(other.kv_sharing_target_layer_name == layer.layer_name for other in layers):
+            raise _refused(layer, "another layer shares its cache")
+    if len({layer.sliding_window for layer in layers}) > 1:
+        chosen = layers  # vLLM allots cache to such a model only where its layers are alike
+    for layer in chosen:
+        _widen(layer, heads.get(_number(layer), ()), bias)
+
+
+def attention_layers(model: Any) -> Iterable[Attention]:
+    """The layers of a model that attend to the tokens of a prompt."""
+    return (
+        module
+        for module in model.modules()
+        if isinstance(module, Attention) and module.attn_type == AttentionType.DECODER
+    )
+
+
+def _number(layer: Attention) -> int:
+    return int(extract_layer_index(layer.layer_name))
+
+
+def _refused(layer: Attention, reason: str) -> UnsupportedModelError:
+    return UnsupportedModelError(f"Layer {_number(layer)} cannot be steered exactly: {reason}.")
+
+
+def _check(layer: Attention, shifted: bool) -> None:
+    impl: Any = layer.impl
+    if type(impl).__name__ not in _KNOWN:
+        raise _refused(
+            layer, f"its attention runs on {type(impl).__name__}; only {_KNOWN} are known"
+        )
+    if impl.logits_soft_cap:
+        raise _refused(layer, "its logits are capped, and the bias would be, too")
+    if layer.kv_cache_dtype.startswith(("fp8", "nvfp4", "int")) or layer.query_quant is not None:
+        raise _refused(layer, "its keys or queries are quantized; leave --kv-cache-dtype out")
+    if layer.head_size != layer.head_size_v:
+        raise _refused(layer, "its keys and values differ in size")
+    if layer.kv_sharing_target_layer_name is not None:
+        raise _refused(layer, "it uses the cache of another layer")
+    if layer.has_sink and shifted:
+        raise _refused(layer, "it has attention sinks, which this type of model is not known for")
+    if getattr(impl, "vllm_flash_attn_version", 2) not in _FLASH_VERSIONS:
+        raise _refused(layer, f"FlashAttention {impl.vllm_flash_attn_version} was not tried")
+
+
+def _widen(layer: Attention, heads: Iterable[int], bias: Bias) -> None:
+    impl: Any = layer.impl
+    first = get_tensor_model_parallel_rank() * layer.num_heads
+    size = _wide_size(layer)
+    channels = bias.channels(impl.scale, size - layer.head_size)
+    lift = channels.new_zeros((layer.num_heads, size - layer.head_size))
+    lift[[h - first for h in heads if 0 <= h - first < layer.num_heads], :CHANNELS] = 1
+    kind: Any = type(f"Steered{type(impl).__name__}", (SteeredAttention, type(impl)), {})
+    steered = object.__new__(kind)
+    vars(steered).update(vars(impl))
+    steered.own_size, steered.head_size = layer.head_size, size
+    steered.channels, steered.lift = channels, lift
+    layer.impl = steered
+    layer.attn_backend = _wide_backend(layer.attn_backend, size)
+
+
+def _wide_size(layer: Attention) -> int:
+    """The smallest size of a head with room for the channels that the kernels take."""
+    least = layer.head_size + CHANNELS
+    backend = layer.attn_backend
+    if type(layer.impl).__name__ == "FlashAttentionImpl":
+        size = -(-least // _FLASH_MULTIPLE) * _FLASH_MULTIPLE
+        sizes = [size] if size <= 256 else []
+    else:
+        sizes = [size for size in backend.get_supported_head_sizes() if size >= least]
+    if not sizes:
+        raise _refused(layer, f"no kernel of {backend.get_name()} takes {least} channels")
+    return int(min(sizes))
+
+
+def _wide_backend(backend: Any, size: int) -> Any:
+    """The backend of a layer, whose cache holds wider heads."""
+
+    def customize_spec(cls: Any, spec: Any) -> Any:
+        return replace(backend.customize_spec(spec), head_size=size, head_size_v=size)
+
+    name = f"Steered{backend.__name__}{size}"  # layers are grouped by it
+    return type(name, (backend,), {"customize_spec": classmethod(customize_spec)})
