@@ -128,10 +128,19 @@ class Cancelled(StoppingCriteria):
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._then: list[Callable[[], object]] = []
 
     def set(self) -> None:
         """Stop after the token that is being written."""
         self._event.set()
+        for stop in self._then:
+            stop()
+
+    def then(self, stop: Callable[[], object]) -> None:
+        """Call something when told to stop; at once, if that was so before."""
+        self._then.append(stop)
+        if self._event.is_set():
+            stop()
 
     def __call__(
         self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any
@@ -180,6 +189,10 @@ class TextStream(Generator[str, None, None]):
         if not self._ended:
             raise PromptError("The stream has not ended, so how it ends is not known yet.")
         return self._ended[0]
+
+    def pieces(self) -> AsyncGenerator[str, None]:
+        """The stream for asyncio. Cancelling or closing it stops the model."""
+        return in_background(self)
 
     def cancel(self) -> None:
         """Stop the model soon, from any thread; the text then ends."""

@@ -51,7 +51,7 @@ class ChatPasta(PastaFields, BaseChatModel):
     @property
     def model_name(self) -> str:
         """Name of the model, where LangChain looks for it."""
-        return self.model.name or type(self.model.model).__name__
+        return self.model.name or "unknown"
 
     @property
     def _llm_type(self) -> str:

@@ -11,13 +11,13 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from ..engine import SteeredModel
+from ..emphasis_model import EmphasisModel
 from ..errors import AnswerTimeoutError, EmphasisError, PromptError
 from ..generation import Generation
 from ..profile import HeadProfile
 from ..prompts import Prompt
 from ..spans import SpanStr
-from ..streaming import TextStream, in_background
+from ..streaming import TextStream
 
 _OWN = ("alphas", "disable_steering", "timeout", "temperature")
 _RENAMED = {"max_tokens": "max_new_tokens", "head_profile": "profile"}
@@ -37,7 +37,7 @@ class Call:
         timeout: Longest time for an answer, in seconds.
     """
 
-    model: SteeredModel = field(compare=False)
+    model: EmphasisModel = field(compare=False)
     arguments: Mapping[str, Any]
     alphas: Mapping[str, float] = field(default_factory=dict)
     disable_steering: bool = False
@@ -75,7 +75,7 @@ class Call:
     async def apieces(self, stream: TextStream) -> AsyncIterator[str]:
         """The text of a stream that was begun just now."""
         began = time.monotonic()
-        async with aclosing(in_background(stream)) as pieces:
+        async with aclosing(stream.pieces()) as pieces:
             async for piece in pieces:
                 yield piece
         self._check_time(began)
@@ -130,7 +130,7 @@ class PastaFields(BaseModel):
         generation_arguments: For transformers' `generate`, such as `{"num_beams": 4}`.
     """
 
-    model: SteeredModel = Field(exclude=True)
+    model: EmphasisModel = Field(exclude=True)
     head_profile: HeadProfile | str | Path | None = Field(default=None, exclude=True)
     alpha: float | None = None
     alphas: dict[str, float] = Field(default_factory=dict)

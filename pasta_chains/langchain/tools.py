@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from ..engine import SteeredModel
+from ..emphasis_model import EmphasisModel
 from ..errors import PromptError
 from ..tool_calls import InvalidToolCall, OtherText, Piece, ToolCall, new_call_id
 from ..tool_use import ToolUse, forced_tools
@@ -65,7 +65,7 @@ def schemas_of(tools: Sequence[Any] | None) -> list[dict[str, Any]]:
     return schemas
 
 
-def tool_use(model: SteeredModel, given: Mapping[str, Any]) -> ToolUse | None:
+def tool_use(model: EmphasisModel, given: Mapping[str, Any]) -> ToolUse | None:
     """The tools among the arguments of a call; None if it shows the model none.
 
     Raises:

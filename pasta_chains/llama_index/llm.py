@@ -22,12 +22,12 @@ from llama_index.core.prompts.base import BasePromptTemplate
 from llama_index.core.tools import BaseTool
 from pydantic import Field, PrivateAttr
 
-from pasta_chains.engine import SteeredModel
+from pasta_chains.emphasis_model import EmphasisModel
 from pasta_chains.errors import EmphasisError
 from pasta_chains.generation import Generation
 from pasta_chains.prompts import Prompt
 from pasta_chains.spans import SpanStr, carries_emphasis, span_count
-from pasta_chains.streaming import TextStream, in_background
+from pasta_chains.streaming import TextStream
 from pasta_chains.tool_formats import find_tool_format
 
 from .answers import GrowingAnswer, GrowingCompletion, Question, usage
@@ -59,9 +59,9 @@ class PastaLLM(StructuredPredictions):
     alpha: float | None = None
     use_chat_template: bool = False
     generation_arguments: dict[str, Any] = Field(default_factory=dict)
-    _model: SteeredModel = PrivateAttr()
+    _model: EmphasisModel = PrivateAttr()
 
-    def __init__(self, model: SteeredModel, **kwargs: Any) -> None:
+    def __init__(self, model: EmphasisModel, **kwargs: Any) -> None:
         if carries_emphasis(kwargs.get("system_prompt")):
             raise EmphasisError(
                 "LlamaIndex keeps a system_prompt as plain text, without its emphasis. Put the "
@@ -254,7 +254,7 @@ def _responses(stream: TextStream, growing: Any) -> Generator[Any, None, None]:
 
 
 async def _responses_async(stream: TextStream, growing: Any) -> AsyncGenerator[Any, None]:
-    async with aclosing(in_background(stream)) as pieces:
+    async with aclosing(stream.pieces()) as pieces:
         async for piece in pieces:
             for response in growing.feed(piece):
                 yield response
