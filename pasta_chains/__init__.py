@@ -6,6 +6,7 @@ The names below are all that most programs need; LangChain's and LlamaIndex's cl
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .errors import (
@@ -17,6 +18,7 @@ from .errors import (
     ProfileError,
     PromptError,
     PromptTooLongError,
+    ServerError,
     TaskError,
     UnsupportedModelError,
 )
@@ -26,8 +28,10 @@ from .substitute import sub
 from .template import EmphasizeExtension, Environment, render
 
 if TYPE_CHECKING:
+    from .emphasis_model import EmphasisModel
     from .engine import SteeredModel
     from .generation import Generation
+    from .remote import RemoteModel
     from .shares import AttentionShares
 
 __version__ = "0.1.0"
@@ -38,6 +42,7 @@ __all__ = [
     "DocumentError",
     "EmphasisDroppedWarning",
     "EmphasisError",
+    "EmphasisModel",
     "EmphasizeExtension",
     "Environment",
     "Generation",
@@ -47,29 +52,38 @@ __all__ = [
     "ProfileError",
     "PromptError",
     "PromptTooLongError",
+    "RemoteModel",
+    "ServerError",
     "Span",
     "SpanStr",
     "SteeredModel",
     "TaskError",
     "UnsupportedModelError",
+    "connect",
     "emphasize",
     "render",
     "sub",
 ]
 
 
+# Where the names are that need torch and transformers, which take seconds to import.
+_HEAVY = {
+    "AttentionShares": "shares",
+    "EmphasisModel": "emphasis_model",
+    "Generation": "generation",
+    "RemoteModel": "remote",
+    "SteeredModel": "engine",
+}
+
+
+def connect(base_url: str, api_key: str | None = None, **arguments: Any) -> RemoteModel:
+    """Connect to a model on a vLLM server that steers; see `RemoteModel.connect`."""
+    from .remote import RemoteModel
+
+    return RemoteModel.connect(base_url, api_key, **arguments)
+
+
 def __getattr__(name: str) -> Any:
-    # These need torch and transformers, which take seconds to import.
-    if name == "SteeredModel":
-        from .engine import SteeredModel
-
-        return SteeredModel
-    if name == "Generation":
-        from .generation import Generation
-
-        return Generation
-    if name == "AttentionShares":
-        from .shares import AttentionShares
-
-        return AttentionShares
+    if name in _HEAVY:
+        return getattr(import_module(f".{_HEAVY[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -43,6 +43,7 @@ class Asked:
     Attributes:
         prompts: As the model reads them.
         profile: The heads to steer, if there are any.
+        alpha: Of spans that have none of their own.
         max_new_tokens: Longest answer; None for the default.
         stop: Texts that end an answer.
         seed: Of sampling; None for any.
@@ -54,6 +55,7 @@ class Asked:
 
     prompts: list[TokenizedPrompt]
     profile: HeadProfile | None
+    alpha: float
     max_new_tokens: int | None
     stop: list[str]
     seed: int | None
@@ -328,12 +330,14 @@ class EmphasisModel(ABC):
         check_new_tokens(max_new_tokens)
         room = self._context.room_for_prompt(max_new_tokens, overflow)
         chosen = self._chosen(profile)
+        alpha = _alpha(alpha, chosen)
         tokenized = [
             self._tokenize(prompt, alpha, chosen, room, chat_template_kwargs) for prompt in prompts
         ]
         return Asked(
             tokenized,
             chosen,
+            alpha,
             max_new_tokens,
             checked_stop(stop),
             seed,
@@ -359,10 +363,8 @@ class EmphasisModel(ABC):
         room: Room | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> TokenizedPrompt:
-        if alpha is None:
-            alpha = profile.alpha if profile else 1.0
         given = check_chat_template_kwargs(chat_template_kwargs)
-        read = (self.tokenizer, alpha, self.control_tokens, given)
+        read = (self.tokenizer, _alpha(alpha, profile), self.control_tokens, given)
         tokenized = (
             tokenize(prompt, *read) if room is None else tokenize_to_fit(prompt, room, *read)
         )
@@ -375,6 +377,12 @@ class EmphasisModel(ABC):
                 "HeadProfile(heads={}) says that nothing is to be steered."
             )
         return tokenized
+
+
+def _alpha(given: float | None, profile: HeadProfile | None) -> float:
+    if given is not None:
+        return given
+    return profile.alpha if profile else 1.0
 
 
 def check_streamable(asked: Asked, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -28,6 +28,10 @@ class AnswerTimeoutError(PastaError, TimeoutError):
     """An answer took longer than it may."""
 
 
+class ServerError(PastaError):
+    """A server cannot be reached, does not steer, or failed."""
+
+
 class DocumentError(PastaError):
     """A folder or file of documents is missing, unreadable or not UTF-8."""
 

@@ -58,35 +58,58 @@ class Decoding:
         return str(self.tokenizer.decode(list(ids)))
 
 
+class GrowingText:
+    """The text of tokens that come one after the other.
+
+    Attributes:
+        ids: The tokens so far.
+    """
+
+    def __init__(self, decode: Decoding) -> None:
+        self.ids: list[int] = []
+        self._decode = decode
+        self._told = 0
+
+    def feed(self, ids: Sequence[int]) -> str:
+        """The new text that some more tokens make, as far as its characters are complete."""
+        self.ids += ids
+        text = self._text()
+        if text.endswith("\N{REPLACEMENT CHARACTER}"):  # the next token may complete it
+            return ""
+        return self._new(text)
+
+    def finish(self) -> str:
+        """The text that was not told yet."""
+        return self._new(self._text())
+
+    def _text(self) -> str:
+        # All of it: a tokenizer may write the first token of a text without its leading space.
+        return self._decode(self.ids)
+
+    def _new(self, text: str) -> str:
+        new, self._told = text[self._told :], max(self._told, len(text))
+        return new
+
+
 class _Queued(BaseStreamer):
     """Puts new text into a queue as soon as its characters are complete."""
 
     def __init__(self, decode: Decoding, queue: Queue[Any]) -> None:
-        self._decode = decode
+        self._text = GrowingText(decode)
         self._queue = queue
-        self._ids: list[int] | None = None  # until the prompt has come
-        self._sent = 0
+        self._is_prompt = True
 
     def put(self, value: torch.Tensor) -> None:
-        if self._ids is None:
-            self._ids = []
-            return
-        self._ids += value.tolist()
-        text = self._text()
-        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # the next token may complete it
-            self._send(text)
+        if not self._is_prompt:
+            self._send(self._text.feed(value.tolist()))
+        self._is_prompt = False
 
     def end(self) -> None:
-        self._send(self._text())
-
-    def _text(self) -> str:
-        # All of it: a tokenizer may write the first token of a text without its leading space.
-        return self._decode(self._ids or [])
+        self._send(self._text.finish())
 
     def _send(self, text: str) -> None:
-        if len(text) > self._sent:
-            self._queue.put(text[self._sent :])
-            self._sent = len(text)
+        if text:
+            self._queue.put(text)
 
 
 class StopStrings(StoppingCriteria):
@@ -247,20 +270,44 @@ def cut_at_stop(
 
     Text that may be the start of a stop string is held back until that is known.
     """
-    held = ""
+    until = UntilStop(stop)
     with closing(pieces):  # which ends the generation, whenever this ends
         for piece in pieces:
-            held += piece
-            ends = [held.find(word) for word in stop if word in held]
-            if ends:
-                held = held[: min(ends)]
+            if shown := until.feed(piece):
+                yield shown
+            if until.stopped:
                 break
-            keep = max((_overlap(held, word) for word in stop), default=0)
-            if len(held) > keep:
-                yield held[: len(held) - keep]
-                held = held[len(held) - keep :]
-    if held:
+    if held := until.finish():
         yield held
+
+
+class UntilStop:
+    """Text up to the first stop string, piece by piece.
+
+    Attributes:
+        stopped: Whether a stop string has come.
+    """
+
+    def __init__(self, stop: Sequence[str]) -> None:
+        self.stopped = False
+        self._stop = stop
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """What some more text lets show, without what may be the start of a stop string."""
+        if self.stopped:
+            return ""
+        held = self._held + piece
+        ends = [held.find(word) for word in self._stop if word in held]
+        self.stopped = bool(ends)
+        keep = max((_overlap(held, word) for word in self._stop), default=0)
+        cut = min(ends) if ends else len(held) - keep
+        self._held = "" if ends else held[cut:]
+        return held[:cut]
+
+    def finish(self) -> str:
+        """What was held back, once nothing more comes."""
+        return self._held
 
 
 def _overlap(text: str, word: str) -> int:

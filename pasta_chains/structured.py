@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -45,6 +45,7 @@ class Structure:
 
     Attributes:
         grammar: As llguidance writes it.
+        told: The same as vLLM is asked for it, in its `structured_outputs`.
         closes: Whether an answer that runs out of tokens is closed early. JSON is, since half of it
             is worth nothing; a choice never is, for it would be another choice.
 
@@ -55,6 +56,7 @@ class Structure:
 
     grammar: str
     closes: bool = False
+    told: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         error = _llguidance().LLMatcher.validate_grammar(self.grammar)
@@ -68,14 +70,16 @@ class Structure:
         Args:
             schema: A JSON schema; None is any object.
         """
-        text = json.dumps({"type": "object"} if schema is None else dict(schema))
-        grammar = _llguidance().LLMatcher.grammar_from_json_schema(text, overrides=_WRITTEN)
-        return cls(grammar, closes=True)
+        schema = {"type": "object"} if schema is None else dict(schema)
+        grammar = _llguidance().LLMatcher.grammar_from_json_schema(
+            json.dumps(schema), overrides=_WRITTEN
+        )
+        return cls(grammar, closes=True, told={"json": schema})
 
     @classmethod
     def regex(cls, pattern: str) -> Self:
         """Text that a regular expression matches from its first to its last character."""
-        return cls(_llguidance().LLMatcher.grammar_from_regex(pattern))
+        return cls(_llguidance().LLMatcher.grammar_from_regex(pattern), told={"regex": pattern})
 
     @classmethod
     def choice(cls, options: Sequence[str]) -> Self:
@@ -89,12 +93,13 @@ class Structure:
                 f"The options are {options!r}; they must be texts, none of them empty."
             )
         shown = " | ".join(json.dumps(option) for option in options)
-        return cls.lark(f"start: {shown}")
+        return replace(cls.lark(f"start: {shown}"), told={"choice": list(options)})
 
     @classmethod
     def lark(cls, grammar: str) -> Self:
         """Text of a context-free grammar, in llguidance's kind of Lark."""
-        return cls(_llguidance().LLMatcher.grammar_from_lark(grammar))
+        known = _llguidance().LLMatcher.grammar_from_lark(grammar)
+        return cls(known, told={"grammar": grammar})
 
     @staticmethod
     def json_rule(schema: Mapping[str, Any]) -> str:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from .. import connect
 from ..emphasis_model import EmphasisModel
-from ..errors import AnswerTimeoutError, EmphasisError, PromptError
+from ..errors import AnswerTimeoutError, EmphasisError, PromptError, ServerError
 from ..generation import Generation
 from ..profile import HeadProfile
 from ..prompts import Prompt
@@ -22,7 +23,7 @@ from ..streaming import TextStream
 _OWN = ("alphas", "disable_steering", "timeout", "temperature")
 _RENAMED = {"max_tokens": "max_new_tokens", "head_profile": "profile"}
 # Code that makes hosted models sets these for every model; a model that runs here needs none.
-_WITHOUT_EFFECT = {"api_key", "max_retries"}
+_WITHOUT_EFFECT = {"max_retries"}
 
 
 @dataclass(frozen=True)
@@ -113,11 +114,27 @@ class Call:
         return [*marked]
 
 
+def _connected(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields of a model with the model that `base_url` leads to."""
+    url, key = values.get("base_url"), values.get("api_key")
+    if url is None or isinstance(values.get("model"), EmphasisModel):
+        return values
+    model = connect(url, key.get_secret_value() if isinstance(key, SecretStr) else key)
+    if values.get("model") not in (None, model.name):
+        raise ServerError(
+            f"model is {values['model']!r}, and the server at {url} has {model.name!r}. Leave "
+            "model out."
+        )
+    return {**values, "model": model}
+
+
 class PastaFields(BaseModel):
     """Fields of a model; each but `model` may also be an argument of a call.
 
     Attributes:
-        model: The loaded model; several instances may share one.
+        model: The loaded model, or one on a server; several instances may share one.
+        base_url: Where a vLLM server with the model is, instead of `model`.
+        api_key: What that server was started with, if it was.
         head_profile: The heads to steer instead of the model's; as `SteeredModel`'s profile.
         alpha: Instead of the profile's; None keeps it.
         alphas: For spans of these names (`<% emphasize name="facts" %>`), instead of their own.
@@ -131,6 +148,8 @@ class PastaFields(BaseModel):
     """
 
     model: EmphasisModel = Field(exclude=True)
+    base_url: str | None = None
+    api_key: SecretStr | None = Field(default=None, exclude=True)
     head_profile: HeadProfile | str | Path | None = Field(default=None, exclude=True)
     alpha: float | None = None
     alphas: dict[str, float] = Field(default_factory=dict)
@@ -162,10 +181,11 @@ class PastaFields(BaseModel):
                 f"{cls.__name__} has no field {unknown[0]!r}. Arguments of transformers' generate "
                 "go into generation_arguments."
             )
+        values = _connected(values)
         if isinstance(values.get("model"), str | Path):
             raise ValueError(
                 f"model is a name, {str(values['model'])!r}. Load it first: "
-                "SteeredModel.from_pretrained(name, profile=…)."
+                "SteeredModel.from_pretrained(name, profile=…); or give the base_url of a server."
             )
         return {name: value for name, value in values.items() if name not in _WITHOUT_EFFECT}
 

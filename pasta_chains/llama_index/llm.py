@@ -22,8 +22,9 @@ from llama_index.core.prompts.base import BasePromptTemplate
 from llama_index.core.tools import BaseTool
 from pydantic import Field, PrivateAttr
 
+from pasta_chains import connect
 from pasta_chains.emphasis_model import EmphasisModel
-from pasta_chains.errors import EmphasisError
+from pasta_chains.errors import EmphasisError, PromptError
 from pasta_chains.generation import Generation
 from pasta_chains.prompts import Prompt
 from pasta_chains.spans import SpanStr, carries_emphasis, span_count
@@ -43,7 +44,9 @@ class PastaLLM(StructuredPredictions):
     """A local model that reads emphasis.
 
     Args:
-        model: The loaded model; several instances may share one.
+        model: The loaded model, or one on a server; several instances may share one.
+        base_url: Where a vLLM server with the model is, instead of `model`.
+        api_key: What that server was started with, if it was.
         max_new_tokens: Longest answer; None for the model's default.
         alpha: Instead of the profile's; None keeps it.
         use_chat_template: Send prompts as chat messages. By default the model continues a prompt
@@ -61,14 +64,23 @@ class PastaLLM(StructuredPredictions):
     generation_arguments: dict[str, Any] = Field(default_factory=dict)
     _model: EmphasisModel = PrivateAttr()
 
-    def __init__(self, model: EmphasisModel, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model: EmphasisModel | None = None,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if (model is None) == (base_url is None):
+            raise PromptError("PastaLLM takes either a loaded model or the base_url of a server.")
         if carries_emphasis(kwargs.get("system_prompt")):
             raise EmphasisError(
                 "LlamaIndex keeps a system_prompt as plain text, without its emphasis. Put the "
                 "emphasized text into an EmphasisPromptTemplate instead."
             )
         super().__init__(**kwargs)
-        self._model = model
+        self._model = connect(str(base_url), api_key) if model is None else model
 
     @classmethod
     def class_name(cls) -> str:

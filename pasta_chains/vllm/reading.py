@@ -214,6 +214,11 @@ def _place(whole: Sequence[int], read: Sequence[int]) -> int:
     for first in (0, len(whole) - len(read)):
         if first >= 0 and list(whole[first : first + len(read)]) == list(read):
             return first
+    if len(read) < len(whole):
+        raise PromptError(
+            f"vLLM cut this prompt of {len(whole)} tokens to {len(read)}, and not at one end only, "
+            "so emphasis could be misplaced. Leave truncate_prompt_tokens out."
+        )
     raise PromptError(
         "vLLM makes other tokens of this prompt than its tokenizer does, so emphasis could be "
         "misplaced. Send token ids, and spans of tokens."

@@ -13,6 +13,7 @@ from .. import __version__
 from ..wire import KEY, VERSION
 from .frontend import reader_of
 from .reading import Reader
+from .settings import heads_of, layers_of
 
 
 def with_routes(original: Callable[..., None]) -> Callable[..., None]:
@@ -42,7 +43,8 @@ def about(request: Request) -> dict[str, Any]:
         "schema": VERSION,
         "model": state.openai_serving_models.base_model_paths[0].name,
         "context_length": model.max_model_len,
-        "vocabulary": model.get_vocab_size(),
+        "layers": layers_of(model),
+        "heads": heads_of(model),
         "generation": model.try_get_generation_config(),
         "digest": reader.settings.digest,
         "profile": reader.settings.profile.to_dict(),

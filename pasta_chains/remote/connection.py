@@ -1,0 +1,167 @@
+"""A connection to a vLLM server: what it says of itself, and requests to it.
+
+Requests run on an event loop of the connection's own, in one thread, so that any number may be
+under way, whether threads or asyncio tasks wait for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from transformers import AutoTokenizer
+
+from ..errors import (
+    AnswerTimeoutError,
+    MissingExtraError,
+    PastaError,
+    PromptError,
+    ServerError,
+)
+from ..wire import KEY, VERSION
+
+T = TypeVar("T")
+
+_MOST_AT_ONCE = 512  # requests of one call; vLLM would only queue more
+
+
+def _openai() -> Any:
+    try:
+        import openai
+    except ImportError as error:
+        raise MissingExtraError("openai", "remote") from error
+    return openai
+
+
+class Connection:
+    """A connection to a server.
+
+    Args:
+        base_url: Where the server is, with or without `/v1`.
+        api_key: What the server was started with, if it was.
+        timeout: Longest time for an answer, in seconds.
+
+    Attributes:
+        about: What the server said of itself.
+
+    Raises:
+        ServerError: There is no server, or one without the plugin.
+    """
+
+    def __init__(self, base_url: str, api_key: str | None = None, timeout: float = 600.0) -> None:
+        openai = _openai()
+        from anyio.from_thread import start_blocking_portal
+
+        if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
+            raise ServerError(f"base_url is {base_url!r}; it must be like http://localhost:8000.")
+        self.url = base_url.rstrip("/").removesuffix("/v1")
+        self._client = openai.AsyncOpenAI(
+            base_url=f"{self.url}/v1", api_key=api_key or "none", timeout=timeout
+        )
+        stack = ExitStack()
+        self._portal = stack.enter_context(start_blocking_portal())
+        self._close = weakref.finalize(self, stack.close)
+        try:
+            self.about: dict[str, Any] = self.start(self._get, "").result()
+            self._check_about()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the thread of the connection."""
+        self._close()
+
+    def start(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> Future[T]:
+        """Run something on the connection's loop; cancelling the future ends it."""
+        return self._portal.start_task_soon(work, *arguments)
+
+    def tokenizer(self) -> Any:
+        """The server's tokenizer, its chat template included."""
+        files = self.start(self._get, "/tokenizer").result()
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in files.items():
+                (Path(folder) / Path(name).name).write_text(text, encoding="utf-8")
+            return AutoTokenizer.from_pretrained(folder)
+
+    async def complete(self, body: Mapping[str, Any]) -> Any:
+        """What the server answers to one request to `/v1/completions`."""
+        with self._errors():
+            return await self._client.completions.create(**body)
+
+    async def complete_all(self, bodies: list[Mapping[str, Any]]) -> list[Any]:
+        """The answers to several requests; if one fails, the others end."""
+        room = asyncio.Semaphore(_MOST_AT_ONCE)
+
+        async def one(body: Mapping[str, Any]) -> Any:
+            async with room:
+                return await self.complete(body)
+
+        tasks = [asyncio.ensure_future(one(body)) for body in bodies]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def stream(self, body: Mapping[str, Any]) -> AsyncIterator[Any]:
+        """The answer to one request, in chunks."""
+        with self._errors():
+            async with await self._client.completions.create(**body, stream=True) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    async def _get(self, path: str) -> Any:
+        with self._errors():
+            return await self._client.get(f"/{KEY}{path}", cast_to=object)
+
+    def _check_about(self) -> None:
+        told = self.about if isinstance(self.about, dict) else {}
+        if told.get("schema") != VERSION:
+            raise ServerError(
+                f"The server at {self.url} has version {told.get('version')} of pasta_chains and "
+                f"reads schema {told.get('schema')} of emphasis, and this is schema {VERSION}. "
+                "Install the same version in both places."
+            )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Says in our words what the client raises."""
+        openai = _openai()
+        try:
+            yield
+        except openai.APITimeoutError as error:
+            raise AnswerTimeoutError(
+                f"{self.url} did not answer in time. Raise timeout, or lower max_new_tokens."
+            ) from error
+        except openai.APIConnectionError as error:
+            raise ServerError(
+                f"There is no server at {self.url}, or it is still loading: "
+                f"{error.__cause__ or error}."
+            ) from error
+        except openai.NotFoundError as error:
+            raise self._not_found(error) from error
+        except openai.BadRequestError as error:
+            raise PromptError(f"The server refuses this: {_message(error)}") from error
+        except openai.APIError as error:
+            raise ServerError(f"The server at {self.url} failed: {_message(error)}") from error
+
+    def _not_found(self, error: Any) -> PastaError:
+        if KEY not in str(error.request.url):
+            return ServerError(f"The server at {self.url} says: {_message(error)}")
+        return ServerError(
+            f"The server at {self.url} does not steer, so it would lose all emphasis. Start it "
+            "with `pasta-chains serve MODEL`, or give vllm serve --additional-config "
+            f'\'{{"{KEY}": {{"profile": "heads.json"}}}}\' beside an installed pasta-chains.'
+        )
+
+
+def _message(error: Any) -> str:
+    body = error.body if isinstance(error.body, Mapping) else {}
+    return str(body.get("message") or error)
