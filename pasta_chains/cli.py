@@ -263,6 +263,24 @@ def profile(
     )
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="Name or folder of a model, or pasta-reader.")],
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="File with heads, or default for a guess; without, the one in the model's folder "
+            "or the published one."
+        ),
+    ] = None,
+) -> None:
+    """Start a vLLM server that steers; what stands after -- are arguments of vllm serve."""
+    from .vllm.serve import serve as start
+
+    start(_model(model), profile, context.args)
+
+
 def _model(named: str) -> str:
     from .demo import MODEL
 

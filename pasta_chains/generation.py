@@ -108,6 +108,16 @@ def check_new_tokens(wanted: int | None) -> None:
         raise PromptError(f"max_new_tokens is {wanted!r}; it must be a whole number above 0.")
 
 
+def check_seed(seed: int | None) -> None:
+    """Refuse a seed that is none.
+
+    Raises:
+        PromptError: It is neither None nor a whole number from 0, below 2**40.
+    """
+    if seed is not None and (type(seed) is not int or not 0 <= seed < 2**40):
+        raise PromptError(f"seed is {seed!r}; it must be a whole number from 0, below 2**40.")
+
+
 def checked_stop(stop: str | Sequence[str] | None) -> list[str]:
     """Returns the texts that end an answer as a list; None is none.
 
@@ -136,10 +146,9 @@ def sampling(
     Raises:
         PromptError: The seed is no whole number from 0, or the arguments search rather than sample.
     """
+    check_seed(seed)
     if seed is None:
         return []
-    if type(seed) is not int or not 0 <= seed < 2**40:
-        raise PromptError(f"seed is {seed!r}; it must be a whole number from 0, below 2**40.")
     for name in ("num_beams", "assistant_model", "prompt_lookup_num_tokens"):
         if arguments.get(name, getattr(defaults, name, None)) not in (None, 1):
             raise PromptError(

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..emphasis_model import Asked
 from ..errors import PromptError
+from ..generation import check_seed
 from ..profile import HeadProfile
 from ..prompts import TokenizedPrompt
 from ..streaming import Cancelled
@@ -41,6 +42,7 @@ def completion_bodies(
     Raises:
         PromptError: It asks for something that vLLM cannot do.
     """
+    check_seed(asked.seed)
     options = {**_sampled(asked, defaults), **_options(asked)}
     bodies = []
     for prompt, length in zip(asked.prompts, most, strict=True):

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from transformers import AutoTokenizer
 
 from ..errors import (
@@ -56,8 +57,6 @@ class Connection:
 
     def __init__(self, base_url: str, api_key: str | None = None, timeout: float = 600.0) -> None:
         openai = _openai()
-        from anyio.from_thread import start_blocking_portal
-
         if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
             raise ServerError(f"base_url is {base_url!r}; it must be like http://localhost:8000.")
         self.url = base_url.rstrip("/").removesuffix("/v1")
@@ -66,7 +65,7 @@ class Connection:
         )
         stack = ExitStack()
         self._portal = stack.enter_context(start_blocking_portal())
-        self._close = weakref.finalize(self, stack.close)
+        self._close = weakref.finalize(self, _shut, self._portal, self._client, stack)
         try:
             self.about: dict[str, Any] = self.start(self._get, "").result()
             self._check_about()
@@ -160,6 +159,12 @@ class Connection:
             "with `pasta-chains serve MODEL`, or give vllm serve --additional-config "
             f'\'{{"{KEY}": {{"profile": "heads.json"}}}}\' beside an installed pasta-chains.'
         )
+
+
+def _shut(portal: BlockingPortal, client: Any, stack: ExitStack) -> None:
+    portal.call(client.close)
+    portal.call(portal.stop, True)  # what is under way ends
+    stack.close()
 
 
 def _message(error: Any) -> str:

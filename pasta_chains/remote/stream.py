@@ -55,6 +55,9 @@ class RemoteStream(TextStream):
                 yield from self._reading.pieces(queue.get())
                 if self._reading.ended:
                     return
+        except GeneratorExit:
+            self._reading.pieces(None)  # what has come is the answer
+            raise
         finally:
             running.cancel()
 
@@ -68,6 +71,9 @@ class RemoteStream(TextStream):
                     yield piece
                 if self._reading.ended:
                     return
+        except (GeneratorExit, asyncio.CancelledError):
+            self._reading.pieces(None)  # as above
+            raise
         finally:
             running.cancel()
 
@@ -113,7 +119,7 @@ class _Reading:
         if isinstance(chunk, BaseException):
             raise chunk
         if chunk is None:
-            return self._finish()
+            return [] if self.ended else self._finish()
         shown = []
         for choice in chunk.choices:
             self._reason = choice.finish_reason or self._reason

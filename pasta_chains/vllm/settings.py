@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from ..default_profile import NAME as DEFAULT
@@ -55,7 +55,8 @@ class Settings:
 
     def dump(self) -> dict[str, Any]:
         """What other processes and machines read, which may not have the profile's file."""
-        return {"profile": self.profile.to_dict(), "shifted": self.shifted}
+        profile = replace(self.profile, details=None)
+        return {"profile": profile.to_dict(), "shifted": self.shifted}
 
     @property
     def digest(self) -> str:
