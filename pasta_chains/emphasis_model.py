@@ -328,6 +328,10 @@ class EmphasisModel(ABC):
     ) -> Asked:
         check_arguments(arguments)
         check_new_tokens(max_new_tokens)
+        if not isinstance(structure, Structure | None):
+            raise PromptError(
+                f"structure is {structure!r}; it must be a Structure, such as Structure.json(schema)."
+            )
         room = self._context.room_for_prompt(max_new_tokens, overflow)
         chosen = self._chosen(profile)
         alpha = _alpha(alpha, chosen)

@@ -47,6 +47,8 @@ class Connection:
         base_url: Where the server is, with or without `/v1`.
         api_key: What the server was started with, if it was.
         timeout: Longest time for an answer, in seconds.
+        retries: How often a request is sent again that failed for want of a connection, or because
+            the server was overloaded or failed.
 
     Attributes:
         about: What the server said of itself.
@@ -55,13 +57,23 @@ class Connection:
         ServerError: There is no server, or one without the plugin.
     """
 
-    def __init__(self, base_url: str, api_key: str | None = None, timeout: float = 600.0) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        *,
+        timeout: float = 600.0,
+        retries: int = 2,
+    ) -> None:
         openai = _openai()
         if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
             raise ServerError(f"base_url is {base_url!r}; it must be like http://localhost:8000.")
         self.url = base_url.rstrip("/").removesuffix("/v1")
         self._client = openai.AsyncOpenAI(
-            base_url=f"{self.url}/v1", api_key=api_key or "none", timeout=timeout
+            base_url=f"{self.url}/v1",
+            api_key=api_key or "none",
+            timeout=timeout,
+            max_retries=retries,
         )
         stack = ExitStack()
         self._portal = stack.enter_context(start_blocking_portal())

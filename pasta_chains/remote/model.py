@@ -53,6 +53,7 @@ class RemoteModel(EmphasisModel):
         api_key: str | None = None,
         *,
         timeout: float = 600.0,
+        retries: int = 2,
         control_tokens: ControlTokens = "template",
     ) -> Self:
         """Connect to a server.
@@ -61,12 +62,15 @@ class RemoteModel(EmphasisModel):
             base_url: Where it is, such as `http://localhost:8000`.
             api_key: What it was started with, if it was.
             timeout: Longest time for an answer, in seconds.
+            retries: How often a request is sent again that failed for want of a connection, or
+                because the server was overloaded or failed.
             control_tokens: Which text may become control tokens, as for the class itself.
 
         Raises:
             ServerError: There is no server, or one that does not steer.
         """
-        return cls(Connection(base_url, api_key, timeout), control_tokens=control_tokens)
+        connection = Connection(base_url, api_key, timeout=timeout, retries=retries)
+        return cls(connection, control_tokens=control_tokens)
 
     def close(self) -> None:
         """End the connection."""
@@ -140,8 +144,9 @@ class RemoteModel(EmphasisModel):
             for prompt in asked.prompts
         ]
         bodies = completion_bodies(asked, self.name, self._defaults, most)
+        given = cancellations(asked)
         work = self._connection.start(self._connection.complete_all, bodies)
-        for cancelled in cancellations(asked):
+        for cancelled in given:
             cancelled.then(work.cancel)
         return work
 
