@@ -2,11 +2,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# vLLM pins versions of its own, so it has an environment of its own.
+VLLM := .venv-vllm
 
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test check clean
+.PHONY: demo test test-vllm check clean
 
 demo: $(READY)  ## The main job, on the embedded model
 	$(BIN)/pasta-chains demo
@@ -14,14 +16,24 @@ demo: $(READY)  ## The main job, on the embedded model
 test: $(READY)
 	$(BIN)/python -m pytest -q -n auto
 
+test-vllm: $(VLLM)/.ready  ## The plugin, on servers of vLLM's CPU build
+	$(VLLM)/bin/python -m pytest -q tests/vllm
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VLLM)/.ready: pyproject.toml constraints.txt tests/vllm/install.py
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --upgrade pip
+	$(VLLM)/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(VLLM)/bin/python tests/vllm/install.py
+	touch $(VLLM)/.ready
 
 # torch comes alone and first: a CPU build that pip is set up to prefer is then kept by the rest.
 $(READY): pyproject.toml constraints.txt

@@ -330,7 +330,8 @@ class EmphasisModel(ABC):
         check_new_tokens(max_new_tokens)
         if not isinstance(structure, Structure | None):
             raise PromptError(
-                f"structure is {structure!r}; it must be a Structure, such as Structure.json(schema)."
+                f"structure is {structure!r}; it must be a Structure, such as "
+                "Structure.json(schema)."
             )
         room = self._context.room_for_prompt(max_new_tokens, overflow)
         chosen = self._chosen(profile)
