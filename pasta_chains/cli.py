@@ -63,6 +63,9 @@ def demo(
     model: Annotated[
         str | None, typer.Option(help="A Hugging Face causal model instead of the embedded one.")
     ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="A server with a model instead, as of pasta-chains serve.")
+    ] = None,
     profile: Annotated[
         str | None, typer.Option(help="File with the model's heads, or default for a guess.")
     ] = None,
@@ -81,6 +84,7 @@ def demo(
             question,
             trust,
             model,
+            base_url,
             profile,
             questions,
             report,

@@ -12,7 +12,7 @@ from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrou
 from llama_index.core.query_engine import RetrieverQueryEngine
 
 from .. import langchain, llama_index
-from ..engine import SteeredModel
+from ..emphasis_model import EmphasisModel
 from ..errors import DocumentError
 from ..spans import SpanStr
 from .retrieval import Bm25, FileRetriever, NodeRetriever
@@ -35,7 +35,7 @@ class Demonstration:
 
 
 def demonstrate(
-    model: SteeredModel, index: Bm25, question: str, trusted: str, *, chat: bool
+    model: EmphasisModel, index: Bm25, question: str, trusted: str, *, chat: bool
 ) -> Demonstration:
     """Answer a question without emphasis, and with emphasis on one document, in both frameworks.
 
@@ -74,7 +74,7 @@ def demonstrate(
 
 
 def langchain_chain(
-    model: SteeredModel, index: Bm25, trusted: str, *, chat: bool
+    model: EmphasisModel, index: Bm25, trusted: str, *, chat: bool
 ) -> Runnable[str, str]:
     """A retrieval chain that emphasizes one file; none with an empty name."""
     documents = FileRetriever(index=index, count=RETRIEVED) | RunnableLambda(
@@ -89,7 +89,7 @@ def langchain_chain(
 
 
 def llama_index_engine(
-    model: SteeredModel, index: Bm25, trusted: str, *, chat: bool
+    model: EmphasisModel, index: Bm25, trusted: str, *, chat: bool
 ) -> RetrieverQueryEngine:
     """A query engine that emphasizes one file; none with an empty name."""
     synthesizer = llama_index.EmphasisSynthesizer(

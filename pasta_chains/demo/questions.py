@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, TypeAlias
 
-from ..engine import SteeredModel
+from ..emphasis_model import EmphasisModel
 from ..prompts import Prompt
 from ..spans import SpanStr
 from ..template import Environment
@@ -146,7 +146,11 @@ _CONDITIONS: Sequence[tuple[str, Difficulty, int, str, _Render]] = (
 
 
 def evaluate(
-    model: SteeredModel, count: int, *, chat: bool, progress: Callable[[int], None] = lambda _: None
+    model: EmphasisModel,
+    count: int,
+    *,
+    chat: bool,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Row]:
     """Ask held-out questions in every condition; count what the answers were.
 
@@ -168,7 +172,7 @@ def rows_to_ask(count: int) -> int:
 
 
 def answer_all(
-    model: SteeredModel,
+    model: EmphasisModel,
     prompts: Sequence[SpanStr],
     *,
     chat: bool,

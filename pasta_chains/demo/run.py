@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import Progress
 from transformers.utils.logging import disable_progress_bar
 
+from .. import connect
+from ..emphasis_model import EmphasisModel
 from ..engine import SteeredModel
 from ..errors import DocumentError, ProfileError
 from . import DOCUMENTS, MODEL
@@ -32,6 +34,7 @@ class Options:
         question: What to ask; None for the shipped question.
         trust: Name of the file to emphasize; None for the shipped one.
         model: Name or folder of the model; None for the embedded one.
+        base_url: Where a server with a model is, to ask that one.
         profile: File with the model's heads; None for the one in the model's folder.
         questions: Held-out questions in each line of the table; 0 for no table.
         report: Where to write the table as Markdown.
@@ -43,6 +46,7 @@ class Options:
     question: str | None = None
     trust: str | None = None
     model: str | None = None
+    base_url: str | None = None
     profile: str | Path | None = None
     questions: int = 60
     report: Path | None = None
@@ -65,9 +69,7 @@ def run_demo(options: Options) -> None:
     if trusted not in [file.name for file in files]:
         names = ", ".join(file.name for file in files)
         raise DocumentError(f"There is no document {trusted!r} in {folder}. It holds: {names}.")
-    model = SteeredModel.from_pretrained(options.model or MODEL, options.profile)
-    if model.profile is None:
-        raise ProfileError(f"{model.name} has no head profile. Pass one with --profile FILE.")
+    model = _load(options)
     chat = bool(model.tokenizer.chat_template)
     shown = demonstrate(model, Bm25(files), question, trusted, chat=chat)
     show_demonstration(console, shown, question, trusted)
@@ -111,7 +113,21 @@ def _what_to_ask(options: Options) -> tuple[str, str]:
     return options.question, options.trust
 
 
-def _ask_held_out(model: SteeredModel, count: int, *, chat: bool, console: Console) -> list[Row]:
+def _load(options: Options) -> EmphasisModel:
+    if options.base_url is not None:
+        if options.model is not None or options.profile is not None:
+            raise ProfileError(
+                "--base-url asks the model of a server, with the heads that it was started with. "
+                "Leave --model and --profile out."
+            )
+        return connect(options.base_url)
+    model = SteeredModel.from_pretrained(options.model or MODEL, options.profile)
+    if model.profile is None:
+        raise ProfileError(f"{model.name} has no head profile. Pass one with --profile FILE.")
+    return model
+
+
+def _ask_held_out(model: EmphasisModel, count: int, *, chat: bool, console: Console) -> list[Row]:
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("Held-out questions", total=rows_to_ask(count))
         return list(

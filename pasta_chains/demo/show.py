@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import __version__
+from ..emphasis_model import EmphasisModel
 from ..engine import SteeredModel
 from .pipelines import Demonstration
 from .questions import NEW_PHRASINGS, Row
@@ -52,7 +53,7 @@ def results_table(rows: Sequence[Row]) -> Table:
 
 
 def write_report(
-    path: Path, rows: Sequence[Row], model: SteeredModel, *, command: str, seconds: float
+    path: Path, rows: Sequence[Row], model: EmphasisModel, *, command: str, seconds: float
 ) -> None:
     """Write the table as Markdown, with what is needed to read and repeat it."""
     heads = sum(map(len, model.profile.heads.values())) if model.profile else 0
@@ -83,7 +84,9 @@ def _shares(row: Row) -> list[str]:
     return [wanted, other if has_other else "-", neither]
 
 
-def _machine(model: SteeredModel) -> str:
+def _machine(model: EmphasisModel) -> str:
+    if not isinstance(model, SteeredModel):
+        return "on a server"
     if model.model.device.type == "cuda":
         return torch.cuda.get_device_name(model.model.device)
     return f"CPU ({platform.machine()}, {os.cpu_count()} cores, {_processor()})"
