@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import runpy
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fake_server import fake_server
 
-from pasta_chains import HeadProfile
+from pasta_chains import HeadProfile, SteeredModel
 from pasta_chains.default_profile import ALPHA
 from pasta_chains.demo import MODEL
 from pasta_chains.profile import FILE_NAME
+from pasta_chains.remote.connection import Connection
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -38,10 +42,25 @@ def _shown(code: str) -> list[str]:
     return [line.removeprefix("# > ") for line in lines if line.startswith("# > ")]
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Stands in for the server that the pages have at http://localhost:8000."""
+    with fake_server(SteeredModel.from_pretrained(MODEL)) as serving:
+        yield serving.url
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_snippets_run_and_print_what_they_show(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    server: str,
 ) -> None:
+    def connection(url: str, *args: Any, **kwargs: Any) -> Connection:
+        return Connection(url.replace("http://localhost:8000", server), *args, **kwargs)
+
+    monkeypatch.setattr("pasta_chains.remote.model.Connection", connection)
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
     for block in _BLOCK.findall(page.read_text(encoding="utf-8")):

@@ -74,7 +74,6 @@ def same(found: list[Generation], wanted: list[Generation]) -> None:
         {"max_new_tokens": 12, "logprobs": 3, "alpha": 0.5},
         {"max_new_tokens": 12, "special_tokens": ["</s>"]},
         {"max_new_tokens": 12, "profile": HeadProfile({})},
-        {"max_new_tokens": 12, "profile": replace(PROFILE, alpha=0.2)},
         {"max_new_tokens": 240, "overflow": "keep-emphasis"},
     ],
     ids=" ".join,
@@ -83,6 +82,16 @@ def test_answers(model: EmphasisModel, local: SteeredModel, arguments: dict[str,
     # One by one: what float32 rounds differs with the padding of a batch.
     alone = [local.run(one, **arguments)[0] for one in PROMPTS]
     same(model.run(PROMPTS, **arguments), alone)
+
+
+def test_a_profile_of_the_same_heads_brings_its_alpha(
+    model: EmphasisModel, local: SteeredModel
+) -> None:
+    assert local.profile is not None
+    weaker = replace(local.profile, alpha=0.2)
+    for one in PROMPTS:
+        found = model.run(one, max_new_tokens=12, logprobs=True, profile=weaker)
+        same(found, local.run(one, max_new_tokens=12, logprobs=True, alpha=0.2))
 
 
 def test_emphasis_changes_answers(model: EmphasisModel) -> None:
@@ -94,10 +103,11 @@ def test_emphasis_changes_answers(model: EmphasisModel) -> None:
 def test_a_stop_string_ends_an_answer(model: EmphasisModel, local: SteeredModel) -> None:
     whole = local.generate(PROMPTS[0], max_new_tokens=20)
     words = [whole[6:8], whole[9:12]]
+    before = whole[: min(map(whole.find, words))]
     (stopped,) = model.run(PROMPTS[0], max_new_tokens=20, stop=words)
     same([stopped], local.run(PROMPTS[0], max_new_tokens=20, stop=words))
-    assert (stopped.text, stopped.finish_reason) == (whole[:6], "stop")
-    assert "".join(model.stream(PROMPTS[0], max_new_tokens=20, stop=words)) == whole[:6]
+    assert (stopped.text, stopped.finish_reason) == (before, "stop")
+    assert "".join(model.stream(PROMPTS[0], max_new_tokens=20, stop=words)) == before
 
 
 def test_chat_messages(model: EmphasisModel, local: SteeredModel) -> None:
@@ -143,7 +153,7 @@ def test_scores(model: EmphasisModel, local: SteeredModel) -> None:
 
 
 def test_what_a_model_says_of_itself(model: EmphasisModel, local: SteeredModel) -> None:
-    assert model.context_length == local.context_length
+    assert 0 < (model.context_length or 0) <= (local.context_length or 0)
     assert model.profile == local.profile
     assert model.head_counts == local.head_counts
     assert model.tokenizer.get_vocab() == local.tokenizer.get_vocab()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
@@ -77,7 +78,8 @@ class Connection:
         )
         stack = ExitStack()
         self._portal = stack.enter_context(start_blocking_portal())
-        self._close = weakref.finalize(self, _shut, self._portal, self._client, stack)
+        self._forgotten = weakref.finalize(self, _shut_soon, self._portal, self._client, stack)
+        self._forgotten.atexit = False  # the thread ends with the program
         try:
             self.about: dict[str, Any] = self.start(self._get, "").result()
             self._check_about()
@@ -87,7 +89,9 @@ class Connection:
 
     def close(self) -> None:
         """End the thread of the connection."""
-        self._close()
+        alive = self._forgotten.detach()
+        if alive is not None:
+            _shut(*alive[2])
 
     def start(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> Future[T]:
         """Run something on the connection's loop; cancelling the future ends it."""
@@ -171,6 +175,11 @@ class Connection:
             "with `pasta-chains serve MODEL`, or give vllm serve --additional-config "
             f'\'{{"{KEY}": {{"profile": "heads.json"}}}}\' beside an installed pasta-chains.'
         )
+
+
+def _shut_soon(*parts: Any) -> None:
+    # Python may come upon what nobody needs in any thread, that of the connection included.
+    threading.Thread(target=_shut, args=parts, daemon=True).start()
 
 
 def _shut(portal: BlockingPortal, client: Any, stack: ExitStack) -> None:

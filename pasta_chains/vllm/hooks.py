@@ -159,12 +159,21 @@ def configured(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def engine(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wraps what makes the cache of an engine, before its scheduler exists."""
+    """Wraps what makes the cache of an engine, after its workers and before its scheduler."""
 
     def _initialize_kv_caches(core: Any, vllm_config: Any) -> Any:
-        if Settings.of(vllm_config) is not None:
-            _wrap(ENGINE)
-        return original(core, vllm_config)
+        if Settings.of(vllm_config) is None:
+            return original(core, vllm_config)
+        _wrap(ENGINE)
+        made = original(core, vllm_config)
+        from .worker import steers
+
+        if not all(core.model_executor.collective_rpc(steers)):
+            raise UnsupportedModelError(
+                "A worker does not steer: pasta_chains is not installed where it runs, or "
+                "VLLM_PLUGINS there leaves it out."
+            )
+        return made
 
     return _initialize_kv_caches
 

@@ -31,6 +31,11 @@ def loaded(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return get_kv_cache_spec
 
 
+def steers(worker: Any) -> bool:
+    """Whether a worker steers; the engine asks each of them, wherever it runs."""
+    return hasattr(worker.model_runner, _STEERING)
+
+
 def _most_tokens(runner: Any) -> int:
     """Most tokens of a step, those included with which CUDA graphs fill up."""
     config = runner.vllm_config
