@@ -12,7 +12,7 @@ import re
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -74,6 +74,10 @@ def _emphasis(random: Random, tokens: int) -> str:
     return json.dumps({"version": 1, "unit": "tokens", "spans": spans})
 
 
+LOAD = Load(requests=32, at_once=16, prompt=256, answer=48)
+"""Of the first turn; later ones have as many requests as fill their time."""
+
+
 async def turn(url: str, bodies: list[dict[str, Any]], at_once: int) -> float:
     """Seconds that a server needs for requests."""
     room = asyncio.Semaphore(at_once)
@@ -105,7 +109,7 @@ def save_model(folder: Path, layers: int) -> Path:
     return folder
 
 
-def measure(model: Path, folder: Path, load: Load, rounds: int) -> dict[str, Any]:
+def measure(model: Path, folder: Path, seconds: int, rounds: int) -> dict[str, Any]:
     """Tokens per second of each kind, and how many tokens each server's cache holds."""
     vocabulary = len(AutoTokenizer.from_pretrained(model))
     logs = {"stock": folder / "stock.log", "plugin": folder / "plugin.log"}
@@ -115,13 +119,16 @@ def measure(model: Path, folder: Path, load: Load, rounds: int) -> dict[str, Any
     ):
         urls = {"stock": stock, "plugin": plugin}
         rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
+        load = LOAD
         for number in range(rounds + 1):  # the first one warms up
             order = list(KINDS.items())
             for kind, (server, steered) in order[number % 3 :] + order[: number % 3]:
                 bodies = load.bodies(vocabulary, number, steered=steered)
-                seconds = asyncio.run(turn(urls[server], bodies, load.at_once))
-                if number:
-                    rates[kind].append(load.requests * load.answer / seconds)
+                taken = asyncio.run(turn(urls[server], bodies, load.at_once))
+                rates[kind].append(load.requests * load.answer / taken)
+            if not number:
+                warm = {kind: found.pop() for kind, found in rates.items()}
+                load = replace(load, requests=round(warm["stock, plain"] * seconds / load.answer))
             typer.echo(f"{model.name}, turn {number} of {rounds}", err=True)
         cache = {name: _cache(log) for name, log in logs.items()}
     return {"rates": rates, "cache": cache}
@@ -150,12 +157,11 @@ def rows(name: str, found: dict[str, Any]) -> list[str]:
 
 def main(
     rounds: Annotated[int, typer.Option(help="Turns of each kind.")] = 9,
-    requests: Annotated[int, typer.Option(help="In each turn.")] = 48,
+    seconds: Annotated[int, typer.Option(help="About how long a turn takes.")] = 15,
     layers: Annotated[int, typer.Option(help="Of the random model.")] = 12,
     report: Annotated[Path | None, typer.Option(help="Write the page as Markdown.")] = None,
 ) -> None:
     """Measure, and print a table."""
-    load = Load(requests, at_once=16, prompt=256, answer=48)
     table, caches = [], []
     with tempfile.TemporaryDirectory() as folder:
         random = save_model(Path(folder) / "random-llama", layers)
@@ -163,7 +169,7 @@ def main(
             (f"random Llama, {layers} layers of 768", random),
             ("embedded model, 6 layers of 320", MODEL),
         ):
-            found = measure(model, Path(folder), load, rounds)
+            found = measure(model, Path(folder), seconds, rounds)
             table += rows(name, found)
             stock, plugin = found["cache"]["stock"], found["cache"]["plugin"]
             steered = len(HeadProfile.load(model / FILE_NAME).heads)
@@ -171,16 +177,16 @@ def main(
     for line in [*table, *caches]:
         typer.echo(line)
     if report:
-        report.write_text("\n".join(_page(load, rounds, table, caches)) + "\n", encoding="utf-8")
+        report.write_text("\n".join(_page(seconds, rounds, table, caches)) + "\n", encoding="utf-8")
 
 
-def _page(load: Load, rounds: int, table: list[str], caches: list[str]) -> list[str]:
+def _page(seconds: int, rounds: int, table: list[str], caches: list[str]) -> list[str]:
     return [
         "# What steering costs a vLLM server",
         "",
         "Two servers side by side, one with the plugin, answer the same load in turns: "
-        f"{load.requests} requests, {load.at_once} at once, prompts of {load.prompt} tokens that "
-        f"share no beginning, answers of {load.answer}. Steered requests emphasize a fifth of "
+        f"for about {seconds} s, {LOAD.at_once} requests at once, prompts of {LOAD.prompt} tokens "
+        f"that share no beginning, answers of {LOAD.answer}. Steered requests emphasize a fifth of "
         "their prompts. The ratio is to stock vLLM in the same turn: the median of all turns, and "
         "their range.",
         "",

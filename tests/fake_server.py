@@ -21,7 +21,7 @@ from pasta_chains import HeadProfile, SpanStr, SteeredModel
 from pasta_chains.errors import PastaError
 from pasta_chains.prompts import TokenizedPrompt
 from pasta_chains.streaming import StopStrings
-from pasta_chains.vllm.reading import of_tokens
+from pasta_chains.vllm.reading import weights_of
 from pasta_chains.vllm.settings import Settings
 from pasta_chains.wire import KEY, Emphasis
 
@@ -104,7 +104,7 @@ class FakeServer:
         if told is None:
             return [0.0] * len(ids)
         settings = Settings(self.model.profile or HeadProfile({}))
-        weights = of_tokens(settings, Emphasis.parse(told), ids, ids)
+        weights = weights_of(settings, Emphasis.parse(told), len(ids))
         logs = [0.0] * len(ids)
         if weights is None:
             return logs

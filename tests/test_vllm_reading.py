@@ -10,9 +10,8 @@ import tiny
 from pasta_chains import HeadProfile, SpanStr
 from pasta_chains.errors import EmphasisError, PromptError, UnsupportedModelError
 from pasta_chains.prompts import Prompt, tokenize
-from pasta_chains.vllm.reading import Reader, contents, of_tokens
+from pasta_chains.vllm.reading import Reader, contents, of_tokens, weights_of
 from pasta_chains.vllm.settings import Settings
-from pasta_chains.vllm.weights import Weights
 from pasta_chains.wire import Emphasis
 
 SETTINGS = Settings(HeadProfile({1: [0]}, alpha=0.05))
@@ -28,8 +27,9 @@ def emphasis_of(**fields: Any) -> Emphasis:
     return Emphasis(version=1, **fields)
 
 
-def bias(weights: Weights | None, count: int) -> list[float]:
-    """The weights as `TokenizedPrompt` has them."""
+def bias(emphasis: Emphasis, count: int) -> list[float]:
+    """The weights of tokens as `TokenizedPrompt` has them."""
+    weights = weights_of(SETTINGS, Emphasis.parse(emphasis.dump()), count)
     assert weights is not None
     logs = [0.0] * count
     for start, end, log in weights.between(0, count):
@@ -52,8 +52,8 @@ def test_a_text_is_read_as_by_a_model_that_runs_here(reader: Reader, alpha: floa
 
 def test_nothing_is_steered_with_an_alpha_of_one(reader: Reader) -> None:
     ids, _ = local(reader, TEXT)
-    assert reader.of_text(emphasis_of(spans=[[4, 9]], alpha=1.0), TEXT, ids) is None
-    assert reader.of_text(emphasis_of(), TEXT, ids) is None
+    for nothing in (emphasis_of(spans=[[4, 9]], alpha=1.0), emphasis_of()):
+        assert weights_of(SETTINGS, reader.of_text(nothing, TEXT, ids), len(ids)) is None
 
 
 def test_messages_are_read_as_by_a_model_that_runs_here(reader: Reader) -> None:
@@ -88,9 +88,10 @@ def test_what_is_cut_off_may_not_be_emphasized(reader: Reader) -> None:
     ids = list(range(10, 20))
     spans = emphasis_of(unit="tokens", spans=[[7, 9]])
     kept = of_tokens(SETTINGS, spans, ids, ids[-4:])
-    assert kept is not None
-    assert [run[:2] for run in kept.runs] == [(1, 3)]
-    assert kept.prompt_tokens == 4
+    assert [mark[:2] for mark in kept.spans] == [[1, 3]]
+    weights = weights_of(SETTINGS, kept, 4)
+    assert weights is not None
+    assert weights.prompt_tokens == 4
     for read in (ids[:8], ids[8:]):
         with pytest.raises(EmphasisError, match="was cut to"):
             of_tokens(SETTINGS, spans, ids, read)
@@ -111,14 +112,15 @@ def test_what_is_cut_off_may_not_be_emphasized(reader: Reader) -> None:
 )
 def test_emphasis_that_does_not_fit_is_refused(fields: dict[str, Any], message: str) -> None:
     ids = list(range(10))
-    with pytest.raises(EmphasisError, match=message):
-        of_tokens(SETTINGS, emphasis_of(**fields), ids, ids)
+    for read in (of_tokens, lambda settings, sent, *_: weights_of(settings, sent, len(ids))):
+        with pytest.raises(EmphasisError, match=message):
+            read(SETTINGS, emphasis_of(**fields), ids, ids)
 
 
 def test_the_known_profile_is_taken() -> None:
     ids = list(range(10))
     known = emphasis_of(unit="tokens", spans=[[2, 4]], profile=SETTINGS.digest)
-    assert of_tokens(SETTINGS, known, ids, ids) is not None
+    assert not of_tokens(SETTINGS, known, ids, ids).is_empty
 
 
 def test_blocks_are_joined_as_in_vllm() -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import EmphasisError, PromptError
 from ..spans import SpanStr
 from ..wire import KEY, Emphasis, marked
 from . import metrics
-from .reading import Reader, contents, of_tokens
+from .reading import Reader, contents, of_tokens, weights_of
 from .settings import Settings
 from .weights import Weights
 
@@ -43,8 +43,8 @@ def completions(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaita
             _check_completion(request)
             rendered = await original(online, request, skip_mm_cache=skip_mm_cache)
             if isinstance(rendered, list):
-                weights = await asyncio.to_thread(_completion, reader, emphasis, request, rendered)
-                _hand_on(request, weights)
+                found = await asyncio.to_thread(_completion, reader, emphasis, request, rendered)
+                _hand_on(request, found)
         return rendered
 
     return render_completion
@@ -57,7 +57,7 @@ def chats(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[An
         online: Any, request: Any, messages: Any, *args: Any, **kwargs: Any
     ) -> Any:
         reader = reader_of(online)
-        if reader is None:
+        if reader is None or type(request).__name__.startswith("Tokenize"):
             return await original(online, request, messages, *args, **kwargs)
         with metrics.counted():
             asked = (getattr(request, "vllm_xargs", None) or {}).get(KEY)
@@ -67,23 +67,40 @@ def chats(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[An
                 return await original(online, request, messages, *args, **kwargs)
             _check_chat(request)
             conversation, rendered = await original(online, request, messages, *args, **kwargs)
-            chat = _chat(emphasis, conversation, texts)
+            chat = _chat(emphasis, messages, conversation, texts)
             given = _template_arguments(request, *args, **kwargs)
             (prompt,) = rendered
-            ids, weights = await asyncio.to_thread(
-                reader.of_chat, emphasis.model_copy(update={"messages": {}}), chat,
-                prompt.get("prompt"), given,
-            )  # fmt: skip
+            ids, found = await asyncio.to_thread(
+                reader.of_chat, emphasis, chat, prompt.get("prompt"), given
+            )
             if request.truncate_prompt_tokens is not None and ids != prompt["prompt_token_ids"]:
                 raise EmphasisError(
                     "truncate_prompt_tokens would cut this prompt, which has emphasis. Leave it "
                     "out, or shorten the messages."
                 )
             prompt["prompt_token_ids"] = ids
-            _hand_on(request, weights)
+            _hand_on(request, found)
         return conversation, rendered
 
     return preprocess_chat
+
+
+def harmony(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps what renders the chats of gpt-oss, which have no chat template."""
+
+    def _make_request_with_harmony(
+        online: Any, request: Any, should_include_tools: bool = True
+    ) -> Any:
+        if reader_of(online) is not None:
+            with metrics.counted():
+                if (request.vllm_xargs or {}).get(KEY) or contents(request.messages):
+                    raise PromptError(
+                        "Chats of this model are written without a chat template, so their "
+                        "emphasis cannot be placed. Send the prompt to /v1/completions."
+                    )
+        return original(online, request, should_include_tools)
+
+    return _make_request_with_harmony
 
 
 def inputs(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -93,17 +110,14 @@ def inputs(original: Callable[..., Any]) -> Callable[..., Any]:
         processor: Any, request_id: str, prompt: Any, params: Any, *args: Any, **kwargs: Any
     ) -> Any:
         request = original(processor, request_id, prompt, params, *args, **kwargs)
-        settings = Settings.of(processor.vllm_config)
-        told = getattr(request.sampling_params, "extra_args", None)
-        if settings is None or not told or KEY not in told:
+        told: dict[str, Any] = getattr(request.sampling_params, "extra_args", None) or {}
+        settings = Settings.of(processor.vllm_config) if KEY in told else None
+        if settings is None:
             return request
-        weights = told[KEY]
-        if not isinstance(weights, Weights):
-            with metrics.counted():
-                weights = _weights_of(settings, Emphasis.parse(weights), request)
+        with metrics.counted():
+            weights = _weights(settings, Emphasis.parse(told[KEY]), request)
         rest = {name: value for name, value in told.items() if name != KEY}
         if weights is not None:
-            _check_engine(request, weights)
             rest[KEY] = weights.dump()
             metrics.STEERED.inc()
         request.sampling_params.extra_args = rest or None
@@ -112,25 +126,17 @@ def inputs(original: Callable[..., Any]) -> Callable[..., Any]:
     return process_inputs
 
 
-def _weights_of(settings: Settings, emphasis: Emphasis, request: Any) -> Weights | None:
-    """Of a request that did not come through the two routes that read text."""
-    if emphasis.unit != "tokens" or request.prompt_token_ids is None:
+def _weights(settings: Settings, emphasis: Emphasis, request: Any) -> Weights | None:
+    if emphasis.is_empty:
+        return None
+    if emphasis.unit != "tokens":
         raise EmphasisError(
             "Only /v1/completions and /v1/chat/completions take emphasis of characters. Use "
             '"unit": "tokens" here.'
         )
-    ids = request.prompt_token_ids
-    return of_tokens(settings, emphasis, ids, ids)
-
-
-def _check_engine(request: Any, weights: Weights) -> None:
-    if request.prompt_embeds is not None or request.resumable:
+    if request.prompt_token_ids is None or request.prompt_embeds is not None or request.resumable:
         raise PromptError("Embeddings and streamed input cannot have emphasis. Send one prompt.")
-    if len(request.prompt_token_ids) != weights.prompt_tokens:
-        raise PromptError(
-            f"The prompt was changed after its emphasis was read: it had {weights.prompt_tokens} "
-            f"tokens and has {len(request.prompt_token_ids)}."
-        )
+    return weights_of(settings, emphasis, len(request.prompt_token_ids))
 
 
 def _check_completion(request: Any) -> None:
@@ -152,6 +158,8 @@ def _are_ids(prompt: Any) -> bool:
 
 
 def _check_chat(request: Any) -> None:
+    if not hasattr(request, "vllm_xargs"):
+        raise PromptError("Only chats can have emphasis: send them to /v1/chat/completions.")
     refused = {
         "use_beam_search": getattr(request, "use_beam_search", False),
         "chat_template": getattr(request, "chat_template", None) is not None,
@@ -163,9 +171,7 @@ def _check_chat(request: Any) -> None:
             raise PromptError(f"Emphasis cannot be combined with {name}. Leave one of them out.")
 
 
-def _completion(
-    reader: Reader, emphasis: Emphasis, request: Any, rendered: list[Any]
-) -> Weights | None:
+def _completion(reader: Reader, emphasis: Emphasis, request: Any, rendered: list[Any]) -> Emphasis:
     (prompt,) = rendered
     ids = prompt.get("prompt_token_ids")
     if prompt.get("type") != "token":
@@ -180,23 +186,38 @@ def _completion(
 
 
 def _chat(
-    emphasis: Emphasis, conversation: list[Any], texts: Mapping[int, SpanStr]
+    emphasis: Emphasis,
+    messages: Sequence[Any],
+    conversation: Sequence[Any],
+    texts: Mapping[int, SpanStr],
 ) -> list[dict[str, Any]]:
-    """The messages as vLLM hands them to the chat template, with their emphasis."""
+    """The messages as vLLM hands them to the chat template, with their emphasis.
+
+    Args:
+        emphasis: Of the request.
+        messages: As they were sent.
+        conversation: As vLLM read them.
+        texts: Those that have emphasis in their blocks.
+    """
+    if len(conversation) != len(messages):
+        raise PromptError("vLLM joins these messages, so emphasis could be misplaced. Join them.")
     for named in emphasis.messages:
-        if not named.isdecimal() or int(named) >= len(conversation):
+        if not named.isdecimal() or int(named) >= len(messages):
             raise EmphasisError(
                 f"There is no message {named!r} to emphasize; they are numbered from 0 to "
-                f"{len(conversation) - 1}."
+                f"{len(messages) - 1}."
             )
     chat = []
     for number, message in enumerate(conversation):
-        text = texts.get(number, _plain(message.get("content")))
+        text = _plain(message.get("content"))
         marks = emphasis.messages.get(str(number), [])
-        if marks and texts.get(number):
-            raise EmphasisError(
-                f"Message {number} has emphasis in its blocks and in {KEY}. Use one of them."
-            )
+        if number in texts:
+            if marks or texts[number].text != text:
+                raise EmphasisError(
+                    f"Message {number} has emphasis in its blocks, and also in {KEY}, or vLLM "
+                    "reads another text. Use one of the two."
+                )
+            text = texts[number]
         chat.append({**message, "content": marked(text, marks) if marks else text})
     return chat
 
@@ -227,6 +248,7 @@ def _template_arguments(
     return {name: one for name, one in given.items() if name not in _CHAT and one is not None}
 
 
-def _hand_on(request: Any, weights: Weights | None) -> None:
+def _hand_on(request: Any, found: Emphasis) -> None:
+    """Leave the emphasis of the tokens with the request, for `process_inputs`."""
     rest = {name: value for name, value in (request.vllm_xargs or {}).items() if name != KEY}
-    request.vllm_xargs = rest if weights is None else {**rest, KEY: weights}
+    request.vllm_xargs = rest if found.is_empty else {**rest, KEY: found.dump()}

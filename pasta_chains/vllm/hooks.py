@@ -78,6 +78,12 @@ FRONT_END = (
         "frontend:chats",
     ),
     Hook(
+        _RENDERER,
+        "_make_request_with_harmony",
+        "self request should_include_tools",
+        "frontend:harmony",
+    ),
+    Hook(
         "vllm.v1.engine.input_processor:InputProcessor",
         "process_inputs",
         "self request_id prompt params supported_tasks arrival_time lora_request "

@@ -1,4 +1,4 @@
-"""From a request with emphasis to the weights of its tokens, in the process that takes requests."""
+"""From the emphasis of a request to that of its tokens, and to their weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import EmphasisError, PromptError, UnsupportedModelError
 from ..prompts import check_chat_template_kwargs, tokenize
 from ..spans import SpanStr
 from ..tokens import Offset, token_log_weights
-from ..wire import Emphasis, Mark, marked
+from ..wire import Emphasis, Mark, marked, token_marks
 from .settings import Settings
 from .weights import Weights
 
@@ -57,8 +57,8 @@ class Reader:
 
     def of_text(
         self, emphasis: Emphasis, text: str, read: Sequence[int], *, add_special_tokens: bool = True
-    ) -> Weights | None:
-        """The weights of a prompt that is one text.
+    ) -> Emphasis:
+        """The emphasis of the tokens of a prompt that is one text.
 
         Args:
             emphasis: Its spans count characters or tokens.
@@ -77,8 +77,8 @@ class Reader:
         if emphasis.unit == "tokens":
             return of_tokens(self.settings, emphasis, whole, read)
         _check(self.settings, emphasis, "spans")
-        prompt = marked(text, emphasis.spans)
-        return _weights(self.settings, emphasis, prompt, encoded["offset_mapping"], whole, read)
+        marks = token_marks(marked(text, emphasis.spans), encoded["offset_mapping"])
+        return _cut(emphasis, marks, whole, read)
 
     def of_chat(
         self,
@@ -86,11 +86,11 @@ class Reader:
         messages: Sequence[Message],
         text: str | None,
         given: Mapping[str, Any],
-    ) -> tuple[list[int], Weights | None]:
-        """The tokens of a chat and their weights; what messages hold cannot become control tokens.
+    ) -> tuple[list[int], Emphasis]:
+        """The tokens of a chat and their emphasis; what messages hold cannot become control tokens.
 
         Args:
-            emphasis: What holds for all of it; its spans are in the messages already.
+            emphasis: What holds for all of it.
             messages: With their emphasis.
             text: What vLLM makes of them with the chat template, if it is known.
             given: Arguments of the chat template.
@@ -101,23 +101,21 @@ class Reader:
             EmphasisError: A span covers no token.
         """
         _check(self.settings, emphasis, "messages")
-        alpha = _alpha(self.settings, emphasis)
         kwargs = check_chat_template_kwargs(given)
-        prompt = tokenize(messages, self.tokenizer, alpha, chat_template_kwargs=kwargs)
+        prompt = tokenize(messages, self.tokenizer, 1.0, chat_template_kwargs=kwargs)
         if text is not None and prompt.text.text != text:
             raise PromptError(
                 "The chat template renders another text in vLLM than here, so emphasis could be "
                 "misplaced. Send the rendered prompt to /v1/completions, with its emphasis."
             )
-        return prompt.ids, _weights(
-            self.settings, emphasis, prompt.text, prompt.offsets, prompt.ids, prompt.ids
-        )
+        marks = token_marks(prompt.text, prompt.offsets)
+        return prompt.ids, _cut(emphasis, marks, prompt.ids, prompt.ids)
 
 
 def of_tokens(
     settings: Settings, emphasis: Emphasis, whole: Sequence[int], read: Sequence[int]
-) -> Weights | None:
-    """The weights of a prompt of token ids.
+) -> Emphasis:
+    """The emphasis of those tokens of a prompt that the model reads.
 
     Args:
         settings: Of the server.
@@ -129,15 +127,31 @@ def of_tokens(
         EmphasisError: A span is malformed, reaches beyond the prompt, or was cut off.
     """
     _check(settings, emphasis, "spans")
-    if any(end > len(whole) for _, end, *_ in emphasis.spans if isinstance(end, int)):
-        raise EmphasisError(f"A span reaches beyond the prompt, which has {len(whole)} tokens.")
-    text = marked("-" * len(whole), emphasis.spans)
-    offsets = [(place, place + 1) for place in range(len(whole))]
-    return _weights(settings, emphasis, text, offsets, whole, read)
+    return _cut(emphasis, token_marks(*_as_text(emphasis, len(whole))), whole, read)
 
 
-def _alpha(settings: Settings, emphasis: Emphasis) -> float:
-    return settings.profile.alpha if emphasis.alpha is None else emphasis.alpha
+def weights_of(settings: Settings, emphasis: Emphasis, count: int) -> Weights | None:
+    """The weights of all tokens of a prompt; None if all are the same.
+
+    Args:
+        settings: Of the server.
+        emphasis: Its spans count tokens.
+        count: Number of tokens.
+
+    Raises:
+        EmphasisError: A span is malformed or reaches beyond the prompt, or alpha is out of range.
+    """
+    _check(settings, emphasis, "spans")
+    alpha = settings.profile.alpha if emphasis.alpha is None else emphasis.alpha
+    logs = token_log_weights(*_as_text(emphasis, count), alpha)
+    return Weights.of(logs, settings.digest, shifted=settings.shifted)
+
+
+def _as_text(emphasis: Emphasis, count: int) -> tuple[SpanStr, list[Offset]]:
+    """Spans of tokens as spans of a text, of which each character stands for a token."""
+    if any(end > count for _, end, *_ in emphasis.spans if isinstance(end, int)):
+        raise EmphasisError(f"A span reaches beyond the prompt, which has {count} tokens.")
+    return marked("-" * count, emphasis.spans), [(place, place + 1) for place in range(count)]
 
 
 def _check(settings: Settings, emphasis: Emphasis, where: str) -> None:
@@ -152,24 +166,19 @@ def _check(settings: Settings, emphasis: Emphasis, where: str) -> None:
         )
 
 
-def _weights(
-    settings: Settings,
-    emphasis: Emphasis,
-    text: SpanStr,
-    offsets: Sequence[Offset],
-    whole: Sequence[int],
-    read: Sequence[int],
-) -> Weights | None:
-    logs = token_log_weights(text, offsets, _alpha(settings, emphasis))
+def _cut(
+    emphasis: Emphasis, marks: list[list[Any]], whole: Sequence[int], read: Sequence[int]
+) -> Emphasis:
+    """The emphasis of the tokens that are read, of which none may be cut off."""
     first = _place(whole, read)
-    last = first + len(read)
-    if any(logs[:first]) or any(logs[last:]):
+    if any(start < first or end > first + len(read) for start, end, *_ in marks):
         raise EmphasisError(
             f"The prompt has {len(whole)} tokens and was cut to {len(read)}, and emphasized ones "
             "are among those that were cut off. Leave truncate_prompt_tokens out, or emphasize "
             "what stays."
         )
-    return Weights.of(logs[first:last], settings.digest, shifted=settings.shifted)
+    spans = [[start - first, end - first, *rest] for start, end, *rest in marks]
+    return emphasis.model_copy(update={"unit": "tokens", "spans": spans, "messages": {}})
 
 
 def contents(messages: Sequence[Mapping[str, Any]]) -> dict[int, SpanStr]:

@@ -12,14 +12,14 @@ from conftest import Served
 from test_chains_anywhere import *  # noqa: F403  (its tests, with the fixture `where` below)
 
 from pasta_chains import RemoteModel, SteeredModel, connect
-from pasta_chains.demo.questions import DISAGREEING, answer_all, draw_cases, outcome, prompt_of
+from pasta_chains.demo.questions import evaluate
 from pasta_chains.errors import PromptError
 from pasta_chains.langchain import PastaLLM
 from pasta_chains.structured import Structure
 
 pytestmark = pytest.mark.parametrize("served", ["compiled, embedded"], indirect=True)
 
-QUESTIONS = 40
+QUESTIONS = 25
 PROMPT = "Answer the question.\n\nQuestion: Who is the mayor of Tarn?\nAnswer:"
 
 
@@ -37,21 +37,22 @@ def remote(served: Served) -> Iterator[RemoteModel]:
     model.close()
 
 
-def test_the_demos_table_of_disagreements_is_the_local_one(
+class ThroughLangChain:
+    """Answers the demo's questions as a chain would."""
+
+    def __init__(self, where: dict[str, Any]) -> None:
+        self._llm = PastaLLM(**where, max_new_tokens=64, use_chat_template=True)
+
+    def generate(self, batch: list[Any], **_: Any) -> list[str]:
+        return self._llm.batch([message["content"] for (message,) in batch])
+
+
+def test_the_demos_table_is_the_local_one(
     where: dict[str, Any], steered: dict[str, SteeredModel]
 ) -> None:
-    llm = PastaLLM(**where, max_new_tokens=64, use_chat_template=True)
-    cases = draw_cases(DISAGREEING, QUESTIONS, 1)
-    for emphasized in (
-        [None] * QUESTIONS,
-        [case.trusted for case in cases],
-        [case.disputed for case in cases],
-    ):
-        prompts = [prompt_of(*pair) for pair in zip(cases, emphasized, strict=True)]
-        here = answer_all(steered["embedded"], prompts, chat=True)
-        there = llm.batch(prompts)
-        rows = [list(map(outcome, answers, cases)) for answers in (here, there)]
-        assert rows[0] == rows[1]
+    here = list(evaluate(steered["embedded"], QUESTIONS, chat=True))
+    there: Any = ThroughLangChain(where)
+    assert list(evaluate(there, QUESTIONS, chat=True)) == here
 
 
 def test_forms_of_answers(remote: RemoteModel) -> None:

@@ -9,6 +9,7 @@ from conftest import Served
 from test_emphasis_model import *  # noqa: F403  (its tests, with the fixtures below)
 
 from pasta_chains import EmphasisModel, SteeredModel, connect
+from pasta_chains.langchain import ChatPasta
 
 pytestmark = pytest.mark.parametrize("served", ["tensor parallel"], indirect=True)
 
@@ -25,3 +26,16 @@ def model(served: Served) -> Iterator[EmphasisModel]:
     remote = connect(served.server.url)
     yield remote
     remote.close()
+
+
+def test_a_call_of_a_tool_can_be_asked_for(model: EmphasisModel) -> None:
+    parameters = {
+        "type": "object",
+        "properties": {"sure": {"type": "boolean"}},
+        "required": ["sure"],
+    }
+    tool = {"type": "function", "function": {"name": "ask", "parameters": parameters}}
+    chat = ChatPasta(model=model, max_tokens=60).bind_tools([tool], tool_choice="any")
+    (call,) = chat.invoke("Is it?").tool_calls
+    assert call["name"] == "ask"
+    assert call["args"] in ({"sure": True}, {"sure": False})
