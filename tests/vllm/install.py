@@ -15,7 +15,8 @@ from email.parser import Parser
 from pathlib import Path
 
 VERSION = "0.32.0"
-LEFT_OUT = ("torch", "torchaudio", "torchvision", "torchcodec")
+# setuptools is pinned for building vLLM itself, and others here want a newer one.
+LEFT_OUT = ("torch", "torchaudio", "torchvision", "torchcodec", "setuptools")
 # vLLM says which versions of these it takes.
 ITS_OWN = ("transformers", "tokenizers", "llguidance")
 ROOT = Path(__file__).parents[2]
