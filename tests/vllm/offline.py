@@ -17,6 +17,7 @@ def main() -> None:
         dtype="float32",
         enforce_eager=True,
         max_model_len=512,
+        kv_cache_memory_bytes=200_000_000,
         additional_config={"pasta_chains": {"profile": asked["profile"]}},
     )
     prompts = [TokensPrompt(prompt_token_ids=ids) for ids in asked["prompts"]]
