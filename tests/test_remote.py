@@ -76,6 +76,7 @@ def test_tokens_and_their_spans_are_sent(remote: RemoteModel, server: FakeServer
             {"do_sample": True, "temperature": 0.3, "top_k": 7, "top_p": 0.5, "seed": 3},
             {"temperature": 0.3, "top_k": 7, "top_p": 0.5, "seed": 3},
         ),
+        ({"do_sample": True, "top_k": 0}, {"temperature": 1.0, "top_k": 0}),
         ({"min_new_tokens": 2}, {"min_tokens": 2}),
         ({"repetition_penalty": 1.5, "cache_salt": "s"}, {"repetition_penalty": 1.5}),
         ({"num_return_sequences": 2}, {"n": 2}),

@@ -144,6 +144,6 @@ def _sampled(asked: Asked, defaults: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "temperature": float(given.get("temperature") or 1.0),
         "top_p": given.get("top_p"),
-        "top_k": given.get("top_k") or _TOP_K,
+        "top_k": _TOP_K if given.get("top_k") is None else given["top_k"],
         "min_p": given.get("min_p"),
     }

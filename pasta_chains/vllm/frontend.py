@@ -158,7 +158,7 @@ def _are_ids(prompt: Any) -> bool:
 
 
 def _check_chat(request: Any) -> None:
-    if not hasattr(request, "vllm_xargs"):
+    if not type(request).__name__.startswith("ChatCompletion"):
         raise PromptError("Only chats can have emphasis: send them to /v1/chat/completions.")
     refused = {
         "use_beam_search": getattr(request, "use_beam_search", False),
@@ -199,10 +199,12 @@ def _chat(
         conversation: As vLLM read them.
         texts: Those that have emphasis in their blocks.
     """
+    if emphasis.messages and emphasis.unit != "characters":
+        raise EmphasisError('Spans of messages count characters: leave "unit" out.')
     if len(conversation) != len(messages):
         raise PromptError("vLLM joins these messages, so emphasis could be misplaced. Join them.")
     for named in emphasis.messages:
-        if not named.isdecimal() or int(named) >= len(messages):
+        if named not in map(str, range(len(messages))):
             raise EmphasisError(
                 f"There is no message {named!r} to emphasize; they are numbered from 0 to "
                 f"{len(messages) - 1}."

@@ -94,6 +94,12 @@ def test_a_marker_in_an_emphasized_message_stays_text(
         ("completions", {"messages": {"0": [[0, 4]]}}, "its emphasis is in spans"),
         ("chat/completions", {"spans": [[0, 4]]}, "its emphasis is in messages"),
         ("chat/completions", {"messages": {"1": [[0, 4]]}}, "There is no message '1'"),
+        ("chat/completions", {"messages": {"00": [[0, 4]]}}, "There is no message '00'"),
+        (
+            "chat/completions",
+            {"unit": "tokens", "messages": {"0": [[0, 4]]}},
+            "Spans of messages count characters",
+        ),
         ("chat/completions", {"messages": {"0": [[0, 9999]]}}, "reaches beyond the text"),
     ],
 )
