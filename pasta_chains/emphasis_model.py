@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 from transformers import PreTrainedTokenizerBase
 
+from .asked import Asked, ProfileLike
 from .context import Context, Room
 from .default_profile import NAME as DEFAULT
 from .default_profile import default_profile
@@ -32,37 +32,6 @@ from .prompts import (
 from .streaming import TextStream
 from .structured import Structure
 from .untrusted import ControlTokens, check_control_tokens
-
-ProfileLike = HeadProfile | str | Path
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What one call asks, its prompts read.
-
-    Attributes:
-        prompts: As the model reads them.
-        profile: The heads to steer, if there are any.
-        alpha: Of spans that have none of their own.
-        max_new_tokens: Longest answer; None for the default.
-        stop: Texts that end an answer.
-        seed: Of sampling; None for any.
-        structure: A form that every answer must have.
-        special_tokens: Those that stay in the text.
-        logprobs: Whether log-probabilities are wanted, or of how many of the likeliest tokens.
-        arguments: Further ones, named as transformers' `generate` names them.
-    """
-
-    prompts: list[TokenizedPrompt]
-    profile: HeadProfile | None
-    alpha: float
-    max_new_tokens: int | None
-    stop: list[str]
-    seed: int | None
-    structure: Structure | None
-    special_tokens: Collection[str]
-    logprobs: bool | int
-    arguments: dict[str, Any]
 
 
 class EmphasisModel(ABC):
@@ -388,23 +357,6 @@ def _alpha(given: float | None, profile: HeadProfile | None) -> float:
     if given is not None:
         return given
     return profile.alpha if profile else 1.0
-
-
-def check_streamable(asked: Asked, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse to stream several texts, and stop strings that cannot be cut off while streaming.
-
-    Raises:
-        PromptError: One of them is asked for.
-    """
-    for name in ("num_beams", "num_return_sequences"):
-        if asked.arguments.get(name, 1) != 1:
-            raise PromptError(f"{name} cannot be streamed: there is one text only. Use run.")
-    for word in asked.stop:
-        if any(token in word and token != word for token in tokenizer.all_special_tokens):
-            raise PromptError(
-                f"The stop string {word!r} holds a special token and other text, so what is "
-                "before it cannot be streamed. Use run."
-            )
 
 
 def _texts(answers: Sequence[Generation], is_list: bool) -> str | list[str]:

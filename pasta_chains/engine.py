@@ -21,9 +21,10 @@ from transformers import (
 )
 from transformers.generation.streamers import BaseStreamer
 
+from .asked import Asked, ProfileLike, check_streamable
 from .attention import BIAS
 from .default_profile import NAME as DEFAULT
-from .emphasis_model import Asked, EmphasisModel, ProfileLike, check_streamable
+from .emphasis_model import EmphasisModel
 from .errors import PromptError
 from .generation import Generation, check_new_tokens, sampling
 from .heads import check_fits_model, heads_by_layer

@@ -34,7 +34,7 @@ LAYERS = [
         "shares",
         "logprobs",
     ],
-    ["masking", "inputs", "tool_formats"],
+    ["masking", "inputs", "tool_formats", "asked"],
     ["steerable", "generation", "loading", "inspection", "scoring", "tool_calls"],
     ["requests", "heads", "tool_use", "emphasis_model"],
     ["engine"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..emphasis_model import Asked
+from ..asked import Asked
 from ..errors import PromptError
 from ..generation import check_seed
 from ..profile import HeadProfile

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any, Self
 
-from ..emphasis_model import Asked, EmphasisModel, ProfileLike, check_streamable
+from ..asked import Asked, ProfileLike, check_streamable
+from ..emphasis_model import EmphasisModel
 from ..errors import ProfileError
 from ..generation import Generation
 from ..overflow import Overflow

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from queue import Queue
 from typing import Any
 
-from ..emphasis_model import Asked
+from ..asked import Asked
 from ..generation import Generation
 from ..logprobs import TokenLogprob
 from ..streaming import Cancelled, Decoding, GrowingText, TextStream, UntilStop
