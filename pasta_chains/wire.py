@@ -23,6 +23,9 @@ KEY = "pasta_chains"
 VERSION = 1
 """Of the schema. A server refuses others."""
 
+MOST_SPANS = 1000
+"""Of a prompt or of a message: reading them takes time for each token."""
+
 Mark = Annotated[list[Any], Field(min_length=2, max_length=5)]
 """A span as a list: start, end[, alpha[, name[, deemphasized]]], as in LangChain's messages."""
 
@@ -45,8 +48,10 @@ class Emphasis(BaseModel):
 
     version: Literal[1]
     unit: Literal["characters", "tokens"] = "characters"
-    spans: list[Mark] = Field(default_factory=list)
-    messages: dict[str, list[Mark]] = Field(default_factory=dict)
+    spans: list[Mark] = Field(default_factory=list, max_length=MOST_SPANS)
+    messages: dict[str, Annotated[list[Mark], Field(max_length=MOST_SPANS)]] = Field(
+        default_factory=dict, max_length=MOST_SPANS
+    )
     alpha: float | None = Field(default=None, gt=0, le=1)
     profile: str | None = None
 

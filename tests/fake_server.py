@@ -37,6 +37,8 @@ class FakeServer:
         refuse: A status and an error for all further requests, if there is one.
         about: What it says of itself instead of the truth.
         wait: What each answer waits for.
+        reason: Why each answer ended, instead of the truth.
+        steers: Whether it has the routes of a server that steers.
         gone: Requests whose client went away.
     """
 
@@ -46,6 +48,8 @@ class FakeServer:
     refuse: tuple[int, str] | None = None
     about: dict[str, Any] = field(default_factory=dict)
     wait: threading.Event | None = None
+    reason: str | None = "true"
+    steers: bool = True
     gone: threading.Event = field(default_factory=threading.Event)
 
     def describe(self) -> dict[str, Any]:
@@ -89,7 +93,9 @@ class FakeServer:
             "index": 0,
             "text": "",
             "token_ids": ids,
-            "finish_reason": "stop" if ended else "length",
+            "finish_reason": ("stop" if ended else "length")
+            if self.reason == "true"
+            else self.reason,
             "logprobs": _logprobs(ids, logs, body.get("logprobs")),
             "prompt_logprobs": self._prompt_logprobs(prompt) if "prompt_logprobs" in body else None,
         }
@@ -169,8 +175,8 @@ def fake_server(model: SteeredModel) -> Iterator[FakeServer]:
             pass
 
         def do_GET(self) -> None:
-            if server.refuse:
-                self._send(*server.refuse)
+            if server.refuse or not server.steers:
+                self._send(*(server.refuse or (404, "Not Found")))
             elif self.path.endswith("/tokenizer"):
                 self._send(200, server.tokenizer())
             else:
@@ -179,8 +185,8 @@ def fake_server(model: SteeredModel) -> Iterator[FakeServer]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             server.asked.append(body)
-            if server.refuse:
-                return self._send(*server.refuse)
+            if server.refuse or (self.path != "/v1/completions" and not server.steers):
+                return self._send(*(server.refuse or (404, "Not Found")))
             try:
                 answer = server.complete(body)
             except PastaError as error:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -119,7 +123,7 @@ def test_a_server_without_the_plugin_is_refused(server: FakeServer) -> None:
 
 
 def test_a_server_that_is_not_there_is_told() -> None:
-    with pytest.raises(ServerError, match=r"There is no server at http://127\.0\.0\.1:9"):
+    with pytest.raises(ServerError, match=r"http://127\.0\.0\.1:9 cannot be reached"):
         connect("http://127.0.0.1:9/v1/", retries=0)
     with pytest.raises(ServerError, match="it must be like http://localhost:8000"):
         connect("localhost:8000")
@@ -209,3 +213,95 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openai", None)
     with pytest.raises(MissingExtraError, match=r"pasta-chains\[remote\]"):
         pasta_chains.connect("http://localhost:1")
+
+
+def test_an_answer_that_breaks_off_is_no_answer(remote: RemoteModel, server: FakeServer) -> None:
+    for reason in (None, "abort", "error"):
+        server.reason = reason
+        with pytest.raises(ServerError, match="before it was whole"):
+            remote.generate(TEXT, max_new_tokens=5)
+        with pytest.raises(ServerError, match="before it was whole"):
+            list(remote.stream(TEXT, max_new_tokens=5))
+
+
+def test_a_stream_has_its_time_for_all_of_it(remote: RemoteModel, server: FakeServer) -> None:
+    server.wait = threading.Event()  # a tenth of a second for each token
+    with pytest.raises(AnswerTimeoutError):
+        list(remote.stream(TEXT, max_new_tokens=100, max_time=0.5))
+    server.wait.set()
+    assert len(server.asked) == 1
+
+
+def test_an_answer_that_took_too_long_is_not_asked_for_again(server: FakeServer) -> None:
+    model = connect(server.url)
+    server.wait = threading.Event()
+    with pytest.raises(AnswerTimeoutError):
+        model.generate(TEXT, max_new_tokens=3, max_time=0.3)
+    server.wait.set()
+    assert len(server.asked) == 1
+    model.close()
+
+
+def test_the_profile_that_was_told_is_counted_on(remote: RemoteModel, server: FakeServer) -> None:
+    remote.generate(TEXT, max_new_tokens=3)
+    assert emphasis(server)["profile"] == server.describe()["digest"]
+    server.model.profile = replace(PROFILE, alpha=0.5)
+    with pytest.raises(PromptError, match="unknown here"):
+        remote.generate(TEXT, max_new_tokens=3)
+
+
+def test_a_server_that_steers_no_more_is_noticed(remote: RemoteModel, server: FakeServer) -> None:
+    server.steers = False
+    with pytest.raises(ServerError, match="does not steer"):
+        remote.generate(TEXT, max_new_tokens=3)
+    with pytest.raises(ServerError, match="does not steer"):
+        list(remote.stream(TEXT.text, max_new_tokens=3))
+
+
+def test_a_closed_connection_is_told(remote: RemoteModel, server: FakeServer) -> None:
+    remote.close()
+    remote.close()
+    with pytest.raises(ServerError, match="was closed"):
+        remote.generate(TEXT)
+
+
+def run(code: str) -> str:
+    """What a program prints, which must not end with an error or a word of Python's own."""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stderr == ""
+    return ran.stdout
+
+
+def test_a_forked_process_is_told_to_connect(server: FakeServer) -> None:
+    code = f"""
+import os
+from pasta_chains import connect, ServerError
+model = connect({server.url!r})
+if os.fork():
+    os.wait()
+else:
+    try:
+        model.generate("The mayor")
+    except ServerError as error:
+        print(error)
+"""
+    assert "Connect in each process" in run(code)
+
+
+def test_a_program_that_closes_nothing_ends_quietly(server: FakeServer) -> None:
+    code = f"""
+from pasta_chains import connect
+model = connect({server.url!r})
+print(len(model.generate("The mayor", max_new_tokens=3)) > 0)
+"""
+    assert run(code) == "True\n"
+
+
+def test_a_connection_that_is_forgotten_ends_its_thread(server: FakeServer) -> None:
+    before = set(threading.enumerate())
+    connect(server.url)
+    gc.collect()
+    deadline = time.monotonic() + 5
+    while any(one.name == "pasta-remote" for one in set(threading.enumerate()) - before):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -13,7 +13,7 @@ import pytest
 
 from pasta_chains import HeadProfile, demo
 from pasta_chains.errors import MissingExtraError, ProfileError, UnsupportedModelError
-from pasta_chains.vllm.checks import checked_settings
+from pasta_chains.vllm.checks import check_steered, checked_settings
 from pasta_chains.vllm.hooks import ENTRIES, Hook, install
 from pasta_chains.vllm.serve import command, serve
 from pasta_chains.vllm.settings import Settings
@@ -39,6 +39,7 @@ def config(told: Any, **changed: Any) -> Any:
             decode_context_parallel_size=1, prefill_context_parallel_size=1, use_ubatching=False
         ),
         speculative_config=None,
+        kv_transfer_config=None,
         additional_config={} if told is None else {KEY: told},
     )
     for path, value in changed.items():
@@ -79,6 +80,7 @@ def test_a_server_without_a_profile_is_stock(told: Any) -> None:
         ({"profile": "no such file"}, "no such file cannot be read"),
         ({"profile": {"heads": {"a": [1]}}}, "is no number"),
         ({"profile": 3}, "is a JSON object"),
+        ({"profile": {"1": [0]}, "shifted": "no"}, "shifted of pasta_chains is 'no'"),
     ],
 )
 def test_a_setting_that_says_nothing_is_refused(told: Any, message: str) -> None:
@@ -102,6 +104,7 @@ def test_the_guess_is_one_for_this_model() -> None:
         ({"parallel_config__decode_context_parallel_size": 2}, "context parallelism"),
         ({"parallel_config__prefill_context_parallel_size": 2}, "context parallelism"),
         ({"parallel_config__use_ubatching": True}, "dual-batch"),
+        ({"kv_transfer_config": object()}, "KV connectors were not tried"),
         (
             {"speculative_config": SimpleNamespace(enable_adaptive_verification=True)},
             "adaptive verification",
@@ -133,6 +136,22 @@ def test_models_with_attention_sinks_are_steered_without_a_shift() -> None:
     again = Settings.of(config(found.dump()))
     assert again is not None
     assert not again.shifted
+
+
+def test_the_rust_front_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_USE_RUST_FRONTEND", "1")
+    with pytest.raises(UnsupportedModelError, match="the Rust front end"):
+        checked_settings(config({"profile": PROFILE.to_dict()}))
+
+
+def test_workers_must_steer_all_heads_together() -> None:
+    check_steered(PROFILE, [{1: [0]}, {1: [3]}, {}])
+    with pytest.raises(UnsupportedModelError, match="A worker does not steer"):
+        check_steered(PROFILE, [{1: [0, 3]}, None])
+    with pytest.raises(ProfileError, match="head 3 of layer 1, and there is no such head"):
+        check_steered(PROFILE, [{1: [0]}, {}])
+    with pytest.raises(ProfileError, match="head 0 of layer 1"):
+        check_steered(PROFILE, [{}])
 
 
 def test_a_function_that_is_another_one_is_told() -> None:
@@ -184,6 +203,10 @@ def test_serve_refuses_what_it_cannot_start(monkeypatch: pytest.MonkeyPatch) -> 
         serve("some/model", None, [])
     with pytest.raises(ProfileError, match="sets --additional-config itself"):
         serve("some/model", "default", ["--additional-config={}"])
+    monkeypatch.setenv("VLLM_PLUGINS", "other")
+    with pytest.raises(ProfileError, match="Add pasta_chains to it"):
+        serve("some/model", "default", [])
+    monkeypatch.setenv("VLLM_PLUGINS", "other,pasta_chains")
     monkeypatch.setattr("pasta_chains.vllm.serve.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pasta-chains\[vllm\]"):
         serve("some/model", "default", [])

@@ -63,6 +63,8 @@ def test_what_is_written_is_read() -> None:
         ('{"version": 1, "unit": "words"}', "malformed at unit"),
         ('{"version": 1, "spans": [[1]]}', r"malformed at spans\.0"),
         ('{"version": 1, "spans": [[1, 2, 0.5, "a", false, 6]]}', r"malformed at spans\.0"),
+        (json.dumps({"version": 1, "spans": [[0, 1]] * 1001}), "malformed at spans"),
+        (json.dumps({"version": 1, "messages": {"0": [[0, 1]] * 1001}}), "malformed at messages"),
         ('{"version": 1, "alpha": 0}', "malformed at alpha: Input should be greater than 0"),
         ('{"version": 1, "alpha": 1.5}', "malformed at alpha"),
         ('{"version": 1, "alpha": "0.5"}', "malformed at alpha"),

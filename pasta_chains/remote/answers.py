@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..errors import ServerError
 from ..generation import Generation, read_generation
 from ..logprobs import TokenLogprob
 from ..prompts import TokenizedPrompt
@@ -31,7 +32,15 @@ def generation_of(
         logprobs: Of the tokens, if they were asked for.
         decode: Makes text of them.
         stop: What was to end the answer.
+
+    Raises:
+        ServerError: The server gave the answer up.
     """
+    if reason not in ("stop", "length"):
+        raise ServerError(
+            f"The server ended its answer after {len(ids)} tokens, before it was whole ({reason}). "
+            "Ask again."
+        )
     found = read_generation(decode, prompt, ids, StopStrings(decode.tokenizer, stop, 0))
     ended = "stop" if reason == "stop" else found.finish_reason
     return replace(found, finish_reason=ended, logprobs=tuple(logprobs[: found.new_tokens]))

@@ -29,30 +29,29 @@ _TOP_K = 50  # of transformers, where nobody says otherwise
 
 
 def completion_bodies(
-    asked: Asked, model: str, defaults: Mapping[str, Any], most: Sequence[int]
+    asked: Asked, about: Mapping[str, Any], most: Sequence[int]
 ) -> list[dict[str, Any]]:
     """One request for each prompt, as arguments of the openai client.
 
     Args:
         asked: What the call asks.
-        model: Name that the server serves the model by.
-        defaults: The model's own generation configuration.
+        about: What the server said of itself.
         most: For each prompt, the longest answer.
 
     Raises:
         PromptError: It asks for something that vLLM cannot do.
     """
     check_seed(asked.seed)
-    options = {**_sampled(asked, defaults), **_options(asked)}
+    options = {**_sampled(asked, about["generation"]), **_options(asked)}
     bodies = []
     for prompt, length in zip(asked.prompts, most, strict=True):
         fields = {
-            "model": model,
+            "model": about["model"],
             "prompt": prompt.ids,
             "max_tokens": length,
             "stop": asked.stop or None,
             "seed": asked.seed,
-            "vllm_xargs": _emphasis(prompt, asked.profile, asked.alpha),
+            "vllm_xargs": _emphasis(prompt, about, asked.profile, asked.alpha),
             # The text is made here, as for a model that runs here.
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,
@@ -82,17 +81,17 @@ def cancellations(asked: Asked) -> list[Cancelled]:
 def scoring_body(
     prompt: TokenizedPrompt,
     answer: list[int],
-    model: str,
+    about: Mapping[str, Any],
     profile: HeadProfile,
     alpha: float,
 ) -> dict[str, Any]:
     """A request that tells how likely an answer is after a prompt, as for `completion_bodies`."""
     more = {
         "prompt_logprobs": 0,
-        "vllm_xargs": _emphasis(prompt, profile, alpha, len(answer)),
+        "vllm_xargs": _emphasis(prompt, about, profile, alpha, len(answer)),
     }
     return {
-        "model": model,
+        "model": about["model"],
         "prompt": prompt.ids + answer,
         "max_tokens": 1,
         "temperature": 0.0,
@@ -101,7 +100,11 @@ def scoring_body(
 
 
 def _emphasis(
-    prompt: TokenizedPrompt, profile: HeadProfile | None, alpha: float, answered: int = 0
+    prompt: TokenizedPrompt,
+    about: Mapping[str, Any],
+    profile: HeadProfile | None,
+    alpha: float,
+    answered: int = 0,
 ) -> dict[str, str] | None:
     """The emphasis of a prompt, and of so many tokens of an answer after it, over the wire."""
     if not profile or not len(profile) or not prompt.is_steered:
@@ -111,7 +114,8 @@ def _emphasis(
     if answered and strengths:  # an answer is read like the strongest text
         end = len(prompt.ids)
         marks.append([end, end + answered, min(strengths)])
-    return {KEY: Emphasis(version=1, unit="tokens", spans=marks, alpha=alpha).dump()}
+    told = Emphasis(version=1, unit="tokens", spans=marks, alpha=alpha, profile=about["digest"])
+    return {KEY: told.dump()}
 
 
 def _options(asked: Asked) -> dict[str, Any]:

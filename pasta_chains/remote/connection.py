@@ -1,22 +1,15 @@
-"""A connection to a vLLM server: what it says of itself, and requests to it.
-
-Requests run on an event loop of the connection's own, in one thread, so that any number may be
-under way, whether threads or asyncio tasks wait for them.
-"""
+"""A connection to a vLLM server: what it says of itself, and requests to it."""
 
 from __future__ import annotations
 
 import asyncio
 import tempfile
-import threading
-import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 from transformers import AutoTokenizer
 
 from ..errors import (
@@ -27,6 +20,7 @@ from ..errors import (
     ServerError,
 )
 from ..wire import KEY, VERSION
+from .background import BackgroundLoop
 
 T = TypeVar("T")
 
@@ -70,32 +64,33 @@ class Connection:
         if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
             raise ServerError(f"base_url is {base_url!r}; it must be like http://localhost:8000.")
         self.url = base_url.rstrip("/").removesuffix("/v1")
+        self._timeout = timeout
+        # Of the plugin alone: a server that does not steer (any more) has no such routes.
         self._client = openai.AsyncOpenAI(
-            base_url=f"{self.url}/v1",
+            base_url=f"{self.url}/v1/{KEY}",
             api_key=api_key or "none",
             timeout=timeout,
             max_retries=retries,
         )
-        stack = ExitStack()
-        self._portal = stack.enter_context(start_blocking_portal())
-        self._forgotten = weakref.finalize(self, _shut_soon, self._portal, self._client, stack)
-        self._forgotten.atexit = False  # the thread ends with the program
+        self._background = BackgroundLoop(self._client.close)
         try:
             self.about: dict[str, Any] = self.start(self._get, "").result()
             self._check_about()
-        except BaseException:
+        except BaseException:  # whatever it is, the thread must end
             self.close()
             raise
 
     def close(self) -> None:
-        """End the thread of the connection."""
-        alive = self._forgotten.detach()
-        if alive is not None:
-            _shut(*alive[2])
+        """End the requests under way, and the thread of the connection."""
+        self._background.close()
 
     def start(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> Future[T]:
-        """Run something on the connection's loop; cancelling the future ends it."""
-        return self._portal.start_task_soon(work, *arguments)
+        """Run something on the connection's loop; cancelling the future ends it.
+
+        Raises:
+            ServerError: The connection was closed, or was made in another process.
+        """
+        return self._background.start(work, *arguments)
 
     def tokenizer(self) -> Any:
         """The server's tokenizer, its chat template included."""
@@ -106,9 +101,10 @@ class Connection:
             return AutoTokenizer.from_pretrained(folder)
 
     async def complete(self, body: Mapping[str, Any]) -> Any:
-        """What the server answers to one request to `/v1/completions`."""
+        """What the server answers to one request for a completion."""
         with self._errors():
-            return await self._client.completions.create(**body)
+            async with self._in_time(body):
+                return await self._client.completions.create(**body)
 
     async def complete_all(self, bodies: list[Mapping[str, Any]]) -> list[Any]:
         """The answers to several requests; if one fails, the others end."""
@@ -128,13 +124,20 @@ class Connection:
     async def stream(self, body: Mapping[str, Any]) -> AsyncIterator[Any]:
         """The answer to one request, in chunks."""
         with self._errors():
-            async with await self._client.completions.create(**body, stream=True) as chunks:
+            async with (
+                self._in_time(body),
+                await self._client.completions.create(**body, stream=True) as chunks,
+            ):
                 async for chunk in chunks:
                     yield chunk
 
+    def _in_time(self, body: Mapping[str, Any]) -> asyncio.Timeout:
+        """For the whole of an answer: the client's own timeout is for each read, and each try."""
+        return asyncio.timeout(body.get("timeout", self._timeout))
+
     async def _get(self, path: str) -> Any:
         with self._errors():
-            return await self._client.get(f"/{KEY}{path}", cast_to=object)
+            return await self._client.get(path, cast_to=object)
 
     def _check_about(self) -> None:
         told = self.about if isinstance(self.about, dict) else {}
@@ -151,41 +154,31 @@ class Connection:
         openai = _openai()
         try:
             yield
-        except openai.APITimeoutError as error:
+        except (openai.APITimeoutError, TimeoutError) as error:
             raise AnswerTimeoutError(
                 f"{self.url} did not answer in time. Raise timeout, or lower max_new_tokens."
             ) from error
         except openai.APIConnectionError as error:
             raise ServerError(
-                f"There is no server at {self.url}, or it is still loading: "
+                f"{self.url} cannot be reached, is still loading, or went away: "
                 f"{error.__cause__ or error}."
             ) from error
         except openai.NotFoundError as error:
             raise self._not_found(error) from error
-        except openai.BadRequestError as error:
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
             raise PromptError(f"The server refuses this: {_message(error)}") from error
         except openai.APIError as error:
             raise ServerError(f"The server at {self.url} failed: {_message(error)}") from error
 
     def _not_found(self, error: Any) -> PastaError:
-        if KEY not in str(error.request.url):
-            return ServerError(f"The server at {self.url} says: {_message(error)}")
+        told = _message(error)
+        if "does not exist" in told:  # the model, as vLLM says it
+            return ServerError(f"The server at {self.url} says: {told}")
         return ServerError(
             f"The server at {self.url} does not steer, so it would lose all emphasis. Start it "
             "with `pasta-chains serve MODEL`, or give vllm serve --additional-config "
             f'\'{{"{KEY}": {{"profile": "heads.json"}}}}\' beside an installed pasta-chains.'
         )
-
-
-def _shut_soon(*parts: Any) -> None:
-    # Python may come upon what nobody needs in any thread, that of the connection included.
-    threading.Thread(target=_shut, args=parts, daemon=True).start()
-
-
-def _shut(portal: BlockingPortal, client: Any, stack: ExitStack) -> None:
-    portal.call(client.close)
-    portal.call(portal.stop, True)  # what is under way ends
-    stack.close()
 
 
 def _message(error: Any) -> str:

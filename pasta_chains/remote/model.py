@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, Self
 
 from ..asked import Asked, ProfileLike, check_streamable
 from ..emphasis_model import EmphasisModel
-from ..errors import ProfileError
+from ..errors import ProfileError, ServerError
 from ..generation import Generation
 from ..overflow import Overflow
 from ..profile import HeadProfile
@@ -126,7 +126,7 @@ class RemoteModel(EmphasisModel):
         read = self._tokenize(prompt, alpha, chosen, room)
         for ids in answers:
             self._context.check_fits(len(read.ids) + len(ids), 1)  # vLLM writes one token more
-        bodies = [scoring_body(read, ids, self.name, chosen, alpha) for ids in answers]
+        bodies = [scoring_body(read, ids, self._about, chosen, alpha) for ids in answers]
         told = _result(self._connection.start(self._connection.complete_all, bodies))
         return [
             prompt_logprob(answer.choices[0], len(read.ids), ids)
@@ -144,7 +144,7 @@ class RemoteModel(EmphasisModel):
             self._context.room_for_answer(len(prompt.ids), asked.max_new_tokens)
             for prompt in asked.prompts
         ]
-        bodies = completion_bodies(asked, self.name, self._defaults, most)
+        bodies = completion_bodies(asked, self._about, most)
         given = cancellations(asked)
         work = self._connection.start(self._connection.complete_all, bodies)
         for cancelled in given:
@@ -155,7 +155,7 @@ class RemoteModel(EmphasisModel):
         check_streamable(asked, self.tokenizer)
         (prompt,) = asked.prompts
         most = self._context.room_for_answer(len(prompt.ids), asked.max_new_tokens)
-        (body,) = completion_bodies(asked, self.name, self._defaults, [most])
+        (body,) = completion_bodies(asked, self._about, [most])
         cancelled = Cancelled()
         for other in cancellations(asked):
             other.then(cancelled.set)
@@ -188,7 +188,9 @@ def _result(work: Future[list[Any]]) -> list[Any]:
     """Wait for answers; who is interrupted wants none any more."""
     try:
         return work.result()
-    except BaseException:
+    except CancelledError as error:
+        raise ServerError("The request was given up, or its connection was closed.") from error
+    except BaseException:  # such as an interrupt
         work.cancel()
         raise
 

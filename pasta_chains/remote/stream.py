@@ -56,7 +56,7 @@ class RemoteStream(TextStream):
                 if self._reading.ended:
                     return
         except GeneratorExit:
-            self._reading.pieces(None)  # what has come is the answer
+            self._reading.cut()
             raise
         finally:
             running.cancel()
@@ -72,7 +72,7 @@ class RemoteStream(TextStream):
                 if self._reading.ended:
                     return
         except (GeneratorExit, asyncio.CancelledError):
-            self._reading.pieces(None)  # as above
+            self._reading.cut()
             raise
         finally:
             running.cancel()
@@ -113,19 +113,27 @@ class _Reading:
 
         Raises:
             BaseException: The chunk is one.
+            ServerError: The answer ended before it was whole.
         """
         if isinstance(chunk, asyncio.CancelledError):
-            chunk = None  # as when a model that runs here is told to stop
+            return self.cut()
         if isinstance(chunk, BaseException):
             raise chunk
         if chunk is None:
-            return [] if self.ended else self._finish()
+            return self._finish()
         shown = []
         for choice in chunk.choices:
             self._reason = choice.finish_reason or self._reason
             self._logprobs += logprobs_of(choice, self._decode, self._asked.logprobs)
             shown.append(self._until.feed(self._text.feed(choice.token_ids or [])))
         return [*filter(None, shown)]
+
+    def cut(self) -> list[str]:
+        """The text that is left when nobody wants more: what has come is the answer."""
+        if self.ended:
+            return []
+        self._reason = self._reason or "length"
+        return self._finish()
 
     def _finish(self) -> list[str]:
         rest = self._until.feed(self._text.finish()) + self._until.finish()

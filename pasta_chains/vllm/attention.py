@@ -75,7 +75,9 @@ class SteeredAttention:
         update(layer, *wide, kv_cache, slot_mapping)
 
 
-def steer_layers(model: Any, heads: Mapping[int, tuple[int, ...]], bias: Bias) -> None:
+def steer_layers(
+    model: Any, heads: Mapping[int, tuple[int, ...]], bias: Bias
+) -> dict[int, list[int]]:
     """Change the layers of a loaded model that have steered heads.
 
     Args:
@@ -83,9 +85,11 @@ def steer_layers(model: Any, heads: Mapping[int, tuple[int, ...]], bias: Bias) -
         heads: For each layer, steered heads, counted over all ranks of tensor parallelism.
         bias: Where the bias of each step stands.
 
+    Returns:
+        For each layer those of the heads that are in this process, and steered now.
+
     Raises:
         UnsupportedModelError: A layer cannot be steered exactly.
-        ProfileError: It has no such head.
     """
     layers = list(attention_layers(model))
     chosen = [layer for layer in layers if heads.get(_number(layer))]
@@ -95,8 +99,14 @@ def steer_layers(model: Any, heads: Mapping[int, tuple[int, ...]], bias: Bias) -
             raise _refused(layer, "another layer shares its cache")
     if len({layer.sliding_window for layer in layers}) > 1:
         chosen = layers  # vLLM allots cache to such a model only where its layers are alike
+    steered: dict[int, list[int]] = {}
     for layer in chosen:
-        _widen(layer, heads.get(_number(layer), ()), bias)
+        first = get_tensor_model_parallel_rank() * layer.num_heads
+        here = range(first, first + layer.num_heads)
+        found = [head for head in heads.get(_number(layer), ()) if head in here]
+        _widen(layer, [head - first for head in found], bias)
+        steered.setdefault(_number(layer), []).extend(found)
+    return steered
 
 
 def attention_layers(model: Any) -> Iterable[Attention]:
@@ -138,11 +148,10 @@ def _check(layer: Attention, shifted: bool) -> None:
 
 def _widen(layer: Attention, heads: Iterable[int], bias: Bias) -> None:
     impl: Any = layer.impl
-    first = get_tensor_model_parallel_rank() * layer.num_heads
     size = _wide_size(layer)
     channels = bias.channels(impl.scale, size - layer.head_size)
     lift = channels.new_zeros((layer.num_heads, size - layer.head_size))
-    lift[[h - first for h in heads if 0 <= h - first < layer.num_heads], :CHANNELS] = 1
+    lift[[*heads], :CHANNELS] = 1
     kind: Any = type(f"Steered{type(impl).__name__}", (SteeredAttention, type(impl)), {})
     steered = object.__new__(kind)
     vars(steered).update(vars(impl))

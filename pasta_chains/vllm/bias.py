@@ -30,12 +30,14 @@ class Bias:
 
     Attributes:
         shifted: As above.
+        heads: For each layer the heads of this process that are steered.
     """
 
     def __init__(
         self, tokens: int, dtype: torch.dtype, device: torch.device, *, shifted: bool
     ) -> None:
         self.shifted = shifted
+        self.heads: dict[int, list[int]] = {}
         self._tokens = tokens
         self._dtype = dtype
         self._device = device
@@ -59,12 +61,12 @@ class Bias:
             new: The requests.
             running: Ids of all that the worker knows; others have ended.
         """
+        self._requests = {one: w for one, w in self._requests.items() if one in running}
         for request in new:
             told = getattr(request.sampling_params, "extra_args", None) or {}
             self._requests.pop(request.req_id, None)
             if KEY in told:
-                kept = {one: w for one, w in self._requests.items() if one in running}
-                self._requests = {**kept, request.req_id: Weights.load(told[KEY])}
+                self._requests[request.req_id] = Weights.load(told[KEY])
 
     def write(self, rows: Iterable[tuple[str, int, int]]) -> None:
         """Write the bias of one step.

@@ -8,6 +8,8 @@ from typing import Any
 from ..wire import KEY
 from .weights import Weights
 
+_WEIGHTS = "pasta_chains_weights"
+
 Keys = tuple[Any, ...] | None
 
 
@@ -25,7 +27,10 @@ def with_emphasis(original: Callable[..., tuple[Keys, int]]) -> Callable[..., tu
         keys, mm_idx = original(request, start_token_idx, end_token_idx, start_mm_idx)
         told = getattr(request.sampling_params, "extra_args", None)
         if told and KEY in told:
-            weights = Weights.load(told[KEY])
+            weights = getattr(request, _WEIGHTS, None)
+            if weights is None:  # read once for all blocks of a request
+                weights = Weights.load(told[KEY])
+                setattr(request, _WEIGHTS, weights)
             runs = weights.between(start_token_idx, end_token_idx)
             if runs:
                 keys = (*(keys or ()), (KEY, (weights.profile, *runs)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import UnsupportedModelError
+from ..errors import ProfileError, UnsupportedModelError
+from ..profile import HeadProfile
 from .settings import Settings, heads_of, layers_of
 
 # Types of models whose layers have attention sinks, in this version of vLLM.
@@ -33,6 +36,35 @@ def checked_settings(vllm_config: Any) -> Settings:
     return Settings(settings.profile, shifted=not sinks)
 
 
+def check_steered(profile: HeadProfile, told: Sequence[Mapping[int, Sequence[int]] | None]) -> None:
+    """Refuse to serve unless the workers together steer all heads of a profile.
+
+    Args:
+        profile: The profile.
+        told: For each worker the heads that it steers; None if it steers nothing.
+
+    Raises:
+        UnsupportedModelError: A worker does not steer.
+        ProfileError: The model has no such head.
+    """
+    steered: dict[int, set[int]] = {}
+    for heads in told:
+        if heads is None:
+            raise UnsupportedModelError(
+                "A worker does not steer: pasta_chains is not installed where it runs, or "
+                "VLLM_PLUGINS there leaves it out."
+            )
+        for layer, numbers in heads.items():
+            steered.setdefault(layer, set()).update(numbers)
+    for layer, numbers in profile.heads.items():
+        missing = sorted(set(numbers) - steered.get(layer, set()))
+        if missing:
+            raise ProfileError(
+                f"The head profile steers head {missing[0]} of layer {layer}, and there is no such "
+                "head: the layer has no attention, or fewer heads."
+            )
+
+
 def _reason(config: Any) -> str | None:
     model, parallel, cache = config.model_config, config.parallel_config, config.cache_config
     text = model.hf_text_config
@@ -46,6 +78,10 @@ def _reason(config: Any) -> str | None:
         return f"--kv-cache-dtype {cache.cache_dtype} would round the bias away"
     if parallel.decode_context_parallel_size > 1 or parallel.prefill_context_parallel_size > 1:
         return "context parallelism was not tried"
+    if config.kv_transfer_config is not None:
+        return "KV connectors were not tried, and some would mix keys of different emphasis"
+    if os.environ.get("VLLM_USE_RUST_FRONTEND", "0") not in ("", "0", "false", "False"):
+        return "the Rust front end does not load plugins, and would lose emphasis"
     if parallel.use_ubatching:
         return "dual-batch overlap was not tried"
     if getattr(config.speculative_config, "enable_adaptive_verification", False):

@@ -147,10 +147,20 @@ def _check_completion(request: Any) -> None:
         reason = "suffix"
     elif request.prompt_embeds is not None:
         reason = "prompt_embeds"
-    elif not isinstance(request.prompt, str) and not _are_ids(request.prompt):
+    elif not isinstance(_prompt(request), str) and not _are_ids(_prompt(request)):
         reason = "several prompts (send one request for each)"
     if reason:
         raise PromptError(f"Emphasis cannot be combined with {reason}. Leave one of them out.")
+
+
+def _prompt(request: Any) -> Any:
+    """The prompt of a request, which may be a list of one."""
+    prompt = request.prompt
+    return (
+        prompt[0]
+        if isinstance(prompt, list) and len(prompt) == 1 and not _are_ids(prompt)
+        else prompt
+    )
 
 
 def _are_ids(prompt: Any) -> bool:
@@ -176,13 +186,12 @@ def _completion(reader: Reader, emphasis: Emphasis, request: Any, rendered: list
     ids = prompt.get("prompt_token_ids")
     if prompt.get("type") != "token":
         raise PromptError("Only prompts of text or of token ids can have emphasis.")
-    if isinstance(request.prompt, str):
-        return reader.of_text(
-            emphasis, request.prompt, ids, add_special_tokens=request.add_special_tokens
-        )
+    asked = _prompt(request)
+    if isinstance(asked, str):
+        return reader.of_text(emphasis, asked, ids, add_special_tokens=request.add_special_tokens)
     if emphasis.unit != "tokens" and emphasis.spans:
         raise EmphasisError('This prompt is token ids: its spans need "unit": "tokens".')
-    return of_tokens(reader.settings, emphasis, request.prompt, ids)
+    return of_tokens(reader.settings, emphasis, asked, ids)
 
 
 def _chat(
@@ -202,7 +211,10 @@ def _chat(
     if emphasis.messages and emphasis.unit != "characters":
         raise EmphasisError('Spans of messages count characters: leave "unit" out.')
     if len(conversation) != len(messages):
-        raise PromptError("vLLM joins these messages, so emphasis could be misplaced. Join them.")
+        raise PromptError(
+            "vLLM joins these messages, or was given their tokens by another server, so emphasis "
+            "could be misplaced. Join them, or send the rendered prompt to /v1/completions."
+        )
     for named in emphasis.messages:
         if named not in map(str, range(len(messages))):
             raise EmphasisError(

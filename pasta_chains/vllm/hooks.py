@@ -168,17 +168,15 @@ def engine(original: Callable[..., Any]) -> Callable[..., Any]:
     """Wraps what makes the cache of an engine, after its workers and before its scheduler."""
 
     def _initialize_kv_caches(core: Any, vllm_config: Any) -> Any:
-        if Settings.of(vllm_config) is None:
+        settings = Settings.of(vllm_config)
+        if settings is None:
             return original(core, vllm_config)
         _wrap(ENGINE)
         made = original(core, vllm_config)
-        from .worker import steers
+        from .checks import check_steered
+        from .worker import steered_heads
 
-        if not all(core.model_executor.collective_rpc(steers)):
-            raise UnsupportedModelError(
-                "A worker does not steer: pasta_chains is not installed where it runs, or "
-                "VLLM_PLUGINS there leaves it out."
-            )
+        check_steered(settings.profile, core.model_executor.collective_rpc(steered_heads))
         return made
 
     return _initialize_kv_caches

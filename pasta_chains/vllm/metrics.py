@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import Counter
+from vllm.exceptions import VLLMValidationError
 
 from ..errors import PastaError
 
@@ -15,11 +16,9 @@ REJECTED = Counter("pasta_chains:rejected_requests", "Requests whose emphasis wa
 
 @contextmanager
 def counted() -> Iterator[None]:
-    """Counts a request whose emphasis is refused; vLLM answers a ValueError with status 400."""
+    """Counts a request whose emphasis is refused, which vLLM then answers with status 400."""
     try:
         yield
     except PastaError as error:
         REJECTED.inc()
-        if isinstance(error, ValueError):
-            raise
-        raise ValueError(str(error)) from error
+        raise VLLMValidationError(str(error)) from error

@@ -29,8 +29,15 @@ def with_routes(original: Callable[..., None]) -> Callable[..., None]:
             router.add_api_route("", about)
             router.add_api_route("/tokenizer", tokenizer)
             app.include_router(router)
+            _repeat(app, "/v1/completions", f"/v1/{KEY}/completions")
 
     return register_api_routers
+
+
+def _repeat(app: Any, path: str, other: str) -> None:
+    """Have a route of vLLM's under another path, too, which a server that does not steer lacks."""
+    (route,) = [one for one in app.routes if getattr(one, "path", None) == path]
+    app.add_api_route(other, route.endpoint, methods=["POST"], dependencies=route.dependencies)
 
 
 def about(request: Request) -> dict[str, Any]:

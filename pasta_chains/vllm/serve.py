@@ -54,6 +54,11 @@ def serve(model: str, profile: str | None, arguments: Sequence[str]) -> NoReturn
         ProfileError: As `command` does.
     """
     started = command(model, profile, arguments)
+    plugins = os.environ.get("VLLM_PLUGINS")
+    if plugins is not None and KEY not in plugins.split(","):
+        raise ProfileError(
+            f"VLLM_PLUGINS is {plugins!r}, so vLLM would not load this plugin. Add {KEY} to it."
+        )
     if find_spec("vllm") is None:
         raise MissingExtraError("vllm", "vllm")
     sys.stdout.flush()

@@ -50,8 +50,10 @@ class Settings:
             raise ProfileError(f"enabled of {KEY} is {enabled!r}; it must be true or false.")
         if not enabled or given.get("profile") is None:
             return None
-        profile = _profile(given["profile"], vllm_config.model_config)
-        return cls(profile, bool(given.get("shifted", True)))
+        shifted = given.get("shifted", True)  # which `dump` wrote
+        if not isinstance(shifted, bool):
+            raise ProfileError(f"shifted of {KEY} is {shifted!r}; leave it out.")
+        return cls(_profile(given["profile"], vllm_config.model_config), shifted)
 
     def dump(self) -> dict[str, Any]:
         """What other processes and machines read, which may not have the profile's file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -70,6 +71,8 @@ class Weights:
 
     def between(self, start: int, end: int) -> list[Run]:
         """The runs among some tokens, counted from the first of them; also of generated ones."""
-        runs = [*self.runs, (self.prompt_tokens, end, self.generated)]
+        first = bisect_right(self.runs, start, key=lambda run: run[1])
+        last = bisect_left(self.runs, end, key=lambda run: run[0])
+        runs = [*self.runs[first:last], (self.prompt_tokens, end, self.generated)]
         cut = [(max(first, start), min(last, end), log) for first, last, log in runs if log]
         return [(first - start, last - start, log) for first, last, log in cut if first < last]

@@ -24,23 +24,26 @@ def loaded(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
                 runner.device,
                 shifted=settings.shifted,
             )
-            steer_layers(runner.get_model(), settings.profile.heads, bias)
+            bias.heads = steer_layers(runner.get_model(), settings.profile.heads, bias)
             setattr(runner, _STEERING, bias)
         return original(runner)
 
     return get_kv_cache_spec
 
 
-def steers(worker: Any) -> bool:
-    """Whether a worker steers; the engine asks each of them, wherever it runs."""
-    return hasattr(worker.model_runner, _STEERING)
+def steered_heads(worker: Any) -> dict[int, list[int]] | None:
+    """The heads that a worker steers; the engine asks each of them, wherever it runs."""
+    bias = getattr(worker.model_runner, _STEERING, None)
+    return None if bias is None else bias.heads
 
 
 def _most_tokens(runner: Any) -> int:
     """Most tokens of a step, those included with which CUDA graphs fill up."""
     config = runner.vllm_config
     graphs = config.compilation_config.cudagraph_capture_sizes or [0]
-    return int(max(config.scheduler_config.max_num_batched_tokens, *graphs)) + 1
+    most = max(config.scheduler_config.max_num_batched_tokens, *graphs)
+    # Sequence parallelism fills steps up to a multiple of the ranks.
+    return int(most) + int(config.parallel_config.tensor_parallel_size)
 
 
 def v1(original: Callable[..., Any]) -> Callable[..., Any]:
