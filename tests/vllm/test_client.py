@@ -82,13 +82,19 @@ def test_several_samples_with_a_seed(remote: RemoteModel) -> None:
 
 
 def test_a_client_that_goes_away_frees_its_request(remote: RemoteModel, served: Served) -> None:
+    # A busy machine may show the first piece only when all has been written: then once more.
+    assert any(cut_after_the_first_piece(remote, served) < 600 for _ in range(5))
+
+
+def cut_after_the_first_piece(remote: RemoteModel, served: Served) -> float:
+    """How many of 700 tokens the server writes for a client that reads one piece."""
     before = written(served)
     stream = remote.stream(PROMPT, max_new_tokens=700, ignore_eos=True)
     next(stream)
     stream.close()
     while (now := written(served)) == before or now != (time.sleep(0.5) or written(served)):
         pass
-    assert now - before < 600
+    return now - before
 
 
 def written(served: Served) -> float:
