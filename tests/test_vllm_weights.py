@@ -106,3 +106,32 @@ def test_a_request_that_has_ended_is_forgotten() -> None:
     bias.add([SimpleNamespace(req_id="b", sampling_params=None)], ["b"])  # the id is used again
     bias.write([("b", 0, 2)])
     assert not channels.any()
+
+
+STEPS = st.lists(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 6), st.integers(1, 5)), max_size=3),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(STEPS)
+def test_a_step_finds_nothing_of_the_steps_before_it(
+    steps: list[list[tuple[str, int, int]]],
+) -> None:
+    bias = Bias(16, torch.float32, torch.device("cpu"), shifted=True)
+    channels = bias.channels(1.0, 2)
+    weights = weights_of([0.0, 2.0, 0.0])
+    sampled = request_of(weights).sampling_params
+    bias.add([SimpleNamespace(req_id="a", sampling_params=sampled)], ["a"])
+    for rows in steps:
+        bias.write(rows)
+        told = [
+            2.0 if request == "a" and position not in (0, 2) else 0.0
+            for request, first, count in rows
+            for position in range(first, first + count)
+        ]
+        assert channels.sum(-1).tolist() == told + [0.0] * (16 - len(told))
+    bias.add([], [])  # the request has ended, and a longer step without emphasis follows
+    bias.write([("b", 0, 16)])
+    assert not channels.any()

@@ -8,8 +8,7 @@ zeros. Only layers with steered heads are changed, and nothing of the others' me
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -28,8 +27,11 @@ _FLASH_VERSIONS = (2, 3)
 _FLASH_MULTIPLE = 8
 
 
-class SteeredAttention:
-    """Comes before an implementation of attention, and hands it wider heads.
+class SteeredAttention(Attention):  # type: ignore[misc]  # mypy runs without vLLM
+    """A layer with wider heads than its model knows of.
+
+    It widens what comes in before the kernels are called, where vLLM compiles the model, so that
+    this melts into what is computed there anyway.
 
     Attributes:
         own_size: Size of a head of the model.
@@ -43,36 +45,26 @@ class SteeredAttention:
 
     def forward(
         self,
-        layer: Any,
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        kv_cache: Tensor,
-        attn_metadata: Any,
-        output: Tensor,
-        output_scale: Tensor | None = None,
-        output_block_scale: Tensor | None = None,
+        output_shape: torch.Size | None = None,
+        output_dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """Attention; shapes (tokens, heads, size), as of the implementation that it stands for."""
-        attend: Any = super().forward  # type: ignore[misc]  # of the implementation
-        scales = (output_scale, output_block_scale)
-        if attn_metadata is None:  # memory is measured, and there is no cache yet
-            attend(layer, query, key, value, kv_cache, attn_metadata, output, *scales)
-            return output
-        wide = torch.cat([query, self.lift.expand(len(query), -1, -1)], -1)
-        result = torch.empty_like(wide, dtype=output.dtype)
-        attend(layer, wide, key, value, kv_cache, attn_metadata, result, *scales)
-        output.copy_(result[..., : self.own_size])
-        return output
-
-    def do_kv_cache_update(
-        self, layer: Any, key: Tensor, value: Tensor, kv_cache: Tensor, slot_mapping: Tensor
-    ) -> None:
-        """Puts keys with their bias, and values with zeros, into the cache."""
-        more = self.channels[: len(key), None].expand(-1, key.shape[1], -1)
-        wide = torch.cat([key, more], -1), pad(value, (0, more.shape[-1]))
-        update: Any = super().do_kv_cache_update  # type: ignore[misc]  # of the implementation
-        update(layer, *wide, kv_cache, slot_mapping)
+        """Attention; shapes (tokens, heads * size), or (tokens, heads, size)."""
+        tokens = query.shape[0]
+        query = query.view(-1, self.num_heads, self.own_size)
+        key = key.view(-1, self.num_kv_heads, self.own_size)
+        value = value.view(-1, self.num_kv_heads, self.own_size)
+        bias = self.channels[:tokens, None].expand(-1, self.num_kv_heads, -1)
+        wide: Tensor = super().forward(
+            torch.cat([query, self.lift.expand(tokens, -1, -1)], -1),
+            torch.cat([key, bias], -1),
+            pad(value, (0, self.head_size - self.own_size)),
+            output_dtype=output_dtype,
+        )
+        result = wide.view(-1, self.num_heads, self.head_size)[..., : self.own_size]
+        return result.reshape(output_shape or (tokens, self.num_heads * self.own_size))
 
 
 def steer_layers(
@@ -147,18 +139,15 @@ def _check(layer: Attention, shifted: bool) -> None:
 
 
 def _widen(layer: Attention, heads: Iterable[int], bias: Bias) -> None:
-    impl: Any = layer.impl
-    size = _wide_size(layer)
-    channels = bias.channels(impl.scale, size - layer.head_size)
-    lift = channels.new_zeros((layer.num_heads, size - layer.head_size))
+    size, own_size, impl = _wide_size(layer), layer.head_size, cast(Any, layer.impl)
+    channels = bias.channels(impl.scale, size - own_size)
+    lift = channels.new_zeros((layer.num_heads, size - own_size))
     lift[[*heads], :CHANNELS] = 1
-    kind: Any = type(f"Steered{type(impl).__name__}", (SteeredAttention, type(impl)), {})
-    steered = object.__new__(kind)
-    vars(steered).update(vars(impl))
-    steered.own_size, steered.head_size = layer.head_size, size
-    steered.channels, steered.lift = channels, lift
-    layer.impl = steered
-    layer.attn_backend = _wide_backend(layer.attn_backend, size)
+    kind = type(layer)
+    layer.__class__ = type(f"Steered{kind.__name__}", (SteeredAttention, kind), {})
+    assert isinstance(layer, SteeredAttention)
+    layer.own_size, layer.channels, layer.lift = own_size, channels, lift
+    layer.head_size = layer.head_size_v = impl.head_size = size
 
 
 def _wide_size(layer: Attention) -> int:
@@ -173,13 +162,3 @@ def _wide_size(layer: Attention) -> int:
     if not sizes:
         raise _refused(layer, f"no kernel of {backend.get_name()} takes {least} channels")
     return int(min(sizes))
-
-
-def _wide_backend(backend: Any, size: int) -> Any:
-    """The backend of a layer, whose cache holds wider heads."""
-
-    def customize_spec(cls: Any, spec: Any) -> Any:
-        return replace(backend.customize_spec(spec), head_size=size, head_size_v=size)
-
-    name = f"Steered{backend.__name__}{size}"  # layers are grouped by it
-    return type(name, (backend,), {"customize_spec": classmethod(customize_spec)})

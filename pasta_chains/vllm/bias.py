@@ -43,7 +43,7 @@ class Bias:
         self._device = device
         self._buffers: dict[tuple[float, int], Tensor] = {}
         self._requests: dict[str, Weights] = {}
-        self._written = False
+        self._written = 0  # first tokens of the buffers, beyond which there are zeros
 
     def channels(self, scale: float, width: int) -> Tensor:
         """The buffer for layers that scale their logits alike, shape (tokens, width)."""
@@ -77,14 +77,16 @@ class Bias:
         """
         if not self._requests and not self._written:
             return
-        logs = torch.zeros(self._tokens, dtype=torch.float64)
-        position, self._written = 0, False
+        rows = list(rows)
+        tokens = sum(count for _, _, count in rows)
+        logs = torch.zeros(max(tokens, self._written), dtype=torch.float64)
+        position, self._written = 0, 0
         for request, first, count in rows:
             weights = self._requests.get(request)
             if weights is not None:
                 for start, end, log in weights.between(first, first + count):
                     logs[position + start : position + end] = log
-                    self._written = True
+                    self._written = tokens
             position += count
         for (scale, _), buffer in self._buffers.items():
             exact = logs / scale
@@ -93,4 +95,4 @@ class Bias:
             pair = torch.stack([high, low], -1)
             if self._device.type != "cpu":
                 pair = pair.pin_memory()  # given back only when the copy has been made
-            buffer[:, :CHANNELS].copy_(pair, non_blocking=True)
+            buffer[: len(pair), :CHANNELS].copy_(pair, non_blocking=True)
