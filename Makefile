@@ -17,7 +17,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -q -n auto
 
 test-vllm: $(VLLM)/.ready  ## The plugin, on servers of vLLM's CPU build
-	$(VLLM)/bin/python -m pytest -q tests/vllm
+	$(VLLM)/bin/python -m pytest -q tests/with_vllm
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -28,11 +28,11 @@ clean:
 	rm -rf $(VENV) $(VLLM) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VLLM)/.ready: pyproject.toml constraints.txt tests/vllm/install.py
+$(VLLM)/.ready: pyproject.toml constraints.txt tests/with_vllm/install.py
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet --upgrade pip
 	$(VLLM)/bin/python -m pip install --quiet --constraint constraints.txt torch
-	$(VLLM)/bin/python tests/vllm/install.py
+	$(VLLM)/bin/python tests/with_vllm/install.py
 	touch $(VLLM)/.ready
 
 # torch comes alone and first: a CPU build that pip is set up to prefer is then kept by the rest.

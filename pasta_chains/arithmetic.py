@@ -72,13 +72,15 @@ def biased_mask(mask: Tensor | None, steering: Steering, query: Tensor, key: Ten
     keys = key.shape[2]
     added = steering.bias.new_zeros((rows, heads, queries, keys))
     if mask is not None:
-        added = added + _to_add(mask[..., :keys], torch.finfo(query.dtype).min)
+        added = added + _to_add(mask[..., :keys], query.dtype)
     added[:, list(steering.heads)] += steering.bias[:, None, None, :]
     return added
 
 
-def _to_add(mask: Tensor, hidden: float) -> Tensor:
-    return torch.where(mask, 0.0, hidden) if mask.dtype == torch.bool else mask
+def _to_add(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    if mask.dtype != torch.bool:
+        return mask
+    return mask.new_zeros(mask.shape, dtype=dtype).masked_fill(~mask, torch.finfo(dtype).min)
 
 
 def _scaling(query: Tensor, arguments: Mapping[str, Any]) -> float:
@@ -102,7 +104,7 @@ def written_out(
     logits = (together @ wide_key.transpose(-1, -2)).view(rows, heads, queries, -1)
     for added in (mask, arguments.get("position_bias")):
         if added is not None:
-            logits = logits + _to_add(added[..., : key.shape[2]], torch.finfo(dtype).min)
+            logits = logits + _to_add(added[..., : key.shape[2]], dtype)
     if len(steering.heads) == heads:
         logits = logits + bias
     else:

@@ -1,6 +1,6 @@
 """A stand-in for a vLLM server that steers: the same routes, answered by a `SteeredModel`.
 
-It shows that the client says what it means, without vLLM; `tests/vllm` asks the real one.
+It shows that the client says what it means, without vLLM; `tests/with_vllm` asks the real one.
 """
 
 from __future__ import annotations

@@ -27,13 +27,11 @@ TEXTS = [
     SpanStr("Who is the mayor of Tarn?"),
 ]
 ALPHA, NEW = 0.01, 6
-DTYPE = torch.float32
-"""Steered decoding of a padded batch knows no float64."""
 
 
 def made(model_type: str = "llama", ends: list[int] | None = None) -> SteeredModel:
     """A model whose answers end with any of some tokens."""
-    model = architectures.decoder(model_type).to(DTYPE)
+    model = architectures.decoder(model_type).double()
     model.generation_config.eos_token_id = ends
     model.generation_config.pad_token_id = 0
     return SteeredModel(model, tiny.tokenizer())

@@ -1,5 +1,5 @@
 """What a model that reads emphasis can be asked: the same of one that runs here and of one that
-runs on a server. `tests/vllm` asks all of it of a real server, too.
+runs on a server. `tests/with_vllm` asks all of it of a real server, too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ PROMPTS = [*map(prompt, range(4)), prompt(1, 0.3), SpanStr("The mayor" + LONG, [
 
 @pytest.fixture(scope="module")
 def local() -> SteeredModel:
-    return SteeredModel(tiny.llama(), tiny.tokenizer(), PROFILE)
+    return SteeredModel(tiny.llama().double(), tiny.tokenizer(), PROFILE)
 
 
 @pytest.fixture(scope="module", params=["here", "on a server"])
@@ -48,7 +48,7 @@ def model(request: pytest.FixtureRequest, local: SteeredModel) -> Iterator[Empha
     if request.param == "here":
         yield local
         return
-    with fake_server(SteeredModel(tiny.llama(), tiny.tokenizer(), PROFILE)) as server:
+    with fake_server(SteeredModel(tiny.llama().double(), tiny.tokenizer(), PROFILE)) as server:
         remote = connect(server.url)
         yield remote
         remote.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import json
 import subprocess
@@ -120,6 +121,24 @@ def test_a_server_without_the_plugin_is_refused(server: FakeServer) -> None:
     server.refuse, server.about = None, {"schema": 2}
     with pytest.raises(ServerError, match="reads schema 2 of emphasis, and this is schema 1"):
         connect(server.url)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"retries": -1}, "retries is -1; it must be a number, 0 or more"),
+        ({"retries": "2"}, "retries is '2'"),
+        ({"timeout": 0}, "timeout is 0; it must be a number of seconds"),
+    ],
+)
+def test_malformed_arguments_are_told(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ServerError, match=message):
+        connect("http://localhost:1", **arguments)
+
+
+def test_a_copy_shares_the_connection(remote: RemoteModel) -> None:
+    copied = copy.deepcopy(remote)
+    assert copied.generate(TEXT, max_new_tokens=3) == remote.generate(TEXT, max_new_tokens=3)
 
 
 def test_a_server_that_is_not_there_is_told() -> None:

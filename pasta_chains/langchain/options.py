@@ -119,7 +119,12 @@ def _connected(values: Mapping[str, Any]) -> Mapping[str, Any]:
     url, key = values.get("base_url"), values.get("api_key")
     if url is None or isinstance(values.get("model"), EmphasisModel):
         return values
-    model = connect(url, key.get_secret_value() if isinstance(key, SecretStr) else key)
+    retries = values.get("max_retries")
+    model = connect(
+        url,
+        key.get_secret_value() if isinstance(key, SecretStr) else key,
+        **({} if retries is None else {"retries": retries}),
+    )
     if values.get("model") not in (None, model.name):
         raise ServerError(
             f"model is {values['model']!r}, and the server at {url} has {model.name!r}. Leave "
@@ -197,6 +202,7 @@ class PastaFields(BaseModel):
             profile = self.model.read_profile(profile)
         return {
             "model": self.model.name,
+            "base_url": self.base_url,
             "heads": {str(k): list(v) for k, v in profile.heads.items()} if profile else None,
             "alpha": self.alpha if self.alpha is not None else profile and profile.alpha,
             "alphas": self.alphas,

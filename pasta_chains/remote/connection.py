@@ -49,7 +49,7 @@ class Connection:
         about: What the server said of itself.
 
     Raises:
-        ServerError: There is no server, or one without the plugin.
+        ServerError: There is no server, or one without the plugin; an argument is malformed.
     """
 
     def __init__(
@@ -63,6 +63,10 @@ class Connection:
         openai = _openai()
         if not isinstance(base_url, str) or not base_url.startswith(("http://", "https://")):
             raise ServerError(f"base_url is {base_url!r}; it must be like http://localhost:8000.")
+        if not isinstance(retries, int) or retries < 0:
+            raise ServerError(f"retries is {retries!r}; it must be a number, 0 or more.")
+        if not isinstance(timeout, int | float) or not timeout > 0:
+            raise ServerError(f"timeout is {timeout!r}; it must be a number of seconds.")
         self.url = base_url.rstrip("/").removesuffix("/v1")
         self._timeout = timeout
         # Of the plugin alone: a server that does not steer (any more) has no such routes.
@@ -83,6 +87,10 @@ class Connection:
     def close(self) -> None:
         """End the requests under way, and the thread of the connection."""
         self._background.close()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Connection:
+        """Models that are copies share a connection, as they would share a loaded model."""
+        return self
 
     def start(self, work: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> Future[T]:
         """Run something on the connection's loop; cancelling the future ends it.

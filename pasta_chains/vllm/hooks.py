@@ -1,21 +1,22 @@
 """Where the plugin takes hold of vLLM, and what is put there.
 
-vLLM loads plugins before it knows its configuration, in every process. So only three functions are
-wrapped then, one for each kind of process: they are called when the configuration is known, and
-wrap what that process needs. If it says nothing of steering, nothing else is touched.
+vLLM loads plugins before it knows its configuration, in every process. So only one function for
+each kind of process is wrapped then: it is called when the configuration is known, and wraps what
+that process needs. If it says nothing of steering, nothing else is touched, but that an engine
+refuses requests whose front end wants them steered.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from importlib import metadata
 from typing import Any
 
-from ..errors import UnsupportedModelError
+from ..errors import ProfileError, UnsupportedModelError
 from ..wire import KEY
 from .settings import Settings
 
@@ -25,6 +26,7 @@ VERSION = "0.32."
 _RUNNER = "vllm.v1.worker.gpu_model_runner:GPUModelRunner"
 _RUNNER_2 = "vllm.v1.worker.gpu.model_runner:GPUModelRunner"
 _RENDERER = "vllm.renderers.online_renderer:OnlineRenderer"
+_ENGINE = "vllm.v1.engine.core:EngineCore"
 _BLOCK_KEYS = "generate_block_hash_extra_keys"
 _BLOCK = "request start_token_idx end_token_idx start_mm_idx"
 
@@ -84,6 +86,12 @@ FRONT_END = (
         "frontend:harmony",
     ),
     Hook(
+        "vllm.entrypoints.anthropic.serving:AnthropicServingMessages",
+        "create_messages",
+        "self request raw_request",
+        "frontend:anthropic",
+    ),
+    Hook(
         "vllm.v1.engine.input_processor:InputProcessor",
         "process_inputs",
         "self request_id prompt params supported_tasks arrival_time lora_request "
@@ -122,12 +130,8 @@ ENTRIES = (
         "self usage_context headless",
         "hooks:configured",
     ),
-    Hook(
-        "vllm.v1.engine.core:EngineCore",
-        "_initialize_kv_caches",
-        "self vllm_config",
-        "hooks:engine",
-    ),
+    Hook(_ENGINE, "_initialize_kv_caches", "self vllm_config", "hooks:engine"),
+    Hook(_ENGINE, "preprocess_add_request", "self request", "hooks:received"),
     Hook("vllm.v1.worker.worker_base:WorkerWrapperBase", "init_device", "self", "hooks:worker"),
 )
 
@@ -180,6 +184,23 @@ def engine(original: Callable[..., Any]) -> Callable[..., Any]:
         return made
 
     return _initialize_kv_caches
+
+
+def received(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps what takes in a request, whose front end may have been started with other heads."""
+
+    def preprocess_add_request(core: Any, request: Any) -> Any:
+        told = (getattr(request.sampling_params, "extra_args", None) or {}).get(KEY)
+        if isinstance(told, Mapping):  # weights, which only a front end that steers writes
+            settings = Settings.of(core.vllm_config)
+            if settings is None or settings.digest != told["profile"]:
+                raise ProfileError(
+                    "This engine does not steer the heads that its front end was started with. "
+                    "Start both with the same --additional-config."
+                )
+        return original(core, request)
+
+    return preprocess_add_request
 
 
 def worker(original: Callable[..., Any]) -> Callable[..., Any]:

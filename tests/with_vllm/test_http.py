@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import httpx
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.parametrize("served", ["compiled, embedded"], indirect=
 OFFICE = "The keeper of the Marrow lighthouse is Ines Aldane."
 BLOG = "The keeper of the Marrow lighthouse is Tobias Renk."
 EXAMPLES = 1000
+STEERED = "pasta_chains:steered_requests"
 
 
 def prompt_of(first: str, second: str) -> SpanStr:
@@ -134,11 +136,25 @@ def test_what_emphasis_cannot_be_combined_with_is_refused(
     assert message in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("way", ["xargs", "blocks"])
+def test_anthropic_messages_with_emphasis_are_refused(served: Served, way: str) -> None:
+    text = SpanStr(OFFICE, [(4, 10)])
+    plain = {"messages": [{"role": "user", "content": OFFICE}]}
+    assert ask(served, "messages", **plain).status_code == 200
+    asked = {
+        "xargs": {**plain, "vllm_xargs": emphasis(messages={"0": marks(text)})},
+        "blocks": {"messages": [{"role": "user", "content": emphasized_content(text)}]},
+    }[way]
+    response = ask(served, "messages", **asked)
+    assert response.status_code == 400
+    assert "/v1/messages takes no emphasis" in response.json()["error"]["message"]
+
+
 def test_steered_requests_are_counted(served: Served) -> None:
-    before = served.server.counter("pasta_chains:steered_requests")
+    before = served.server.counter(STEERED)
     text_of(ask(served, "completions", prompt=OFFICE, vllm_xargs=emphasis(spans=[[0, 20]])))
     text_of(ask(served, "completions", prompt=OFFICE))
-    assert served.server.counter("pasta_chains:steered_requests") == before + 1
+    assert served.server.counter(STEERED) == before + 1
 
 
 JSON = st.recursive(
@@ -167,9 +183,20 @@ FIELDS = st.fixed_dictionaries(
 MALFORMED = FIELDS.map(json.dumps) | JSON.map(json.dumps) | st.text(max_size=40) | JSON
 
 
+def must_be_steered(told: str) -> bool | None:
+    """Whether a request that was answered had to be; None if that is hard to say."""
+    data = json.loads(told)
+    spans = [*(data.get("spans") or ()), *chain(*(data.get("messages") or {}).values())]
+    if not spans:
+        return False
+    (start, _, alpha, *_), *others = [*spans[0], None, None], *spans[1:]
+    alpha = data.get("alpha") if alpha is None else alpha
+    return True if start > 0 and alpha != 1 and not others else None
+
+
 def test_a_thousand_malformed_requests_are_refused_and_the_next_is_answered(served: Served) -> None:
     wanted = text_of(ask(served, "completions", prompt=PROMPTS[0].text))
-    seen = {"refused": 0, "answered": 0}
+    seen = {"refused": 0, "answered": 0, "steered": served.server.counter(STEERED)}
     with httpx.Client(base_url=served.server.url, timeout=60) as client:
 
         @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
@@ -183,6 +210,8 @@ def test_a_thousand_malformed_requests_are_refused_and_the_next_is_answered(serv
             assert response.status_code in (200, 400, 422), response.text
             if response.status_code == 200:  # what was drawn may be right
                 seen["answered"] += 1
+                before, seen["steered"] = seen["steered"], served.server.counter(STEERED)
+                assert must_be_steered(told) in (None, seen["steered"] == before + 1)
                 return
             seen["refused"] += 1
             assert response.json()["error"]["message"]
