@@ -18,7 +18,6 @@ from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from pasta_chains import SteeredModel, demo
-from pasta_chains.errors import ServerError
 from pasta_chains.langchain import (
     ChatPasta,
     EmphasisPromptTemplate,
@@ -111,13 +110,3 @@ async def test_the_query_engine(where: Where, trusted: str) -> None:
     assert str(engine.query(QUESTION)).strip() == ANSWERS[trusted]
     answers = await asyncio.gather(*[engine.aquery(QUESTION) for _ in range(3)])
     assert [str(answer).strip() for answer in answers] == [ANSWERS[trusted]] * 3
-
-
-def test_a_server_is_asked_again_as_often_as_wanted() -> None:
-    with fake_server(SteeredModel.from_pretrained(demo.MODEL)) as server:
-        llm = PastaLLM(base_url=server.url, max_retries=0)
-        server.refuse = (500, "no")
-        with pytest.raises(ServerError):
-            llm.invoke("The")
-        assert len(server.asked) == 1
-        assert llm._identifying_params["base_url"] == server.url

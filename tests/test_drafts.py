@@ -27,11 +27,13 @@ TEXTS = [
     SpanStr("Who is the mayor of Tarn?"),
 ]
 ALPHA, NEW = 0.01, 6
+DTYPE = torch.float32
+"""Gemma 2 has NaN where a batch is padded in float64, also without steering."""
 
 
 def made(model_type: str = "llama", ends: list[int] | None = None) -> SteeredModel:
     """A model whose answers end with any of some tokens."""
-    model = architectures.decoder(model_type).double()
+    model = architectures.decoder(model_type).to(DTYPE)
     model.generation_config.eos_token_id = ends
     model.generation_config.pad_token_id = 0
     return SteeredModel(model, tiny.tokenizer())

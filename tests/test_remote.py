@@ -27,6 +27,7 @@ from pasta_chains.errors import (
     PromptError,
     ServerError,
 )
+from pasta_chains.langchain import PastaLLM
 from pasta_chains.structured import Structure
 from pasta_chains.wire import KEY
 
@@ -324,3 +325,12 @@ def test_a_connection_that_is_forgotten_ends_its_thread(server: FakeServer) -> N
     while any(one.name == "pasta-remote" for one in set(threading.enumerate()) - before):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_server_is_asked_again_as_often_as_wanted(server: FakeServer) -> None:
+    llm = PastaLLM(base_url=server.url, max_retries=0)
+    server.refuse = (500, "no")
+    with pytest.raises(ServerError):
+        llm.invoke("The")
+    assert len(server.asked) == 1
+    assert llm._identifying_params["base_url"] == server.url
