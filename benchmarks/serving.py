@@ -156,8 +156,8 @@ def rows(name: str, found: dict[str, Any]) -> list[str]:
 
 
 def main(
-    rounds: Annotated[int, typer.Option(help="Turns of each kind.")] = 9,
-    seconds: Annotated[int, typer.Option(help="About how long a turn takes.")] = 15,
+    rounds: Annotated[int, typer.Option(help="Turns of each kind.")] = 27,
+    seconds: Annotated[int, typer.Option(help="About how long a turn takes.")] = 6,
     layers: Annotated[int, typer.Option(help="Of the random model.")] = 12,
     report: Annotated[Path | None, typer.Option(help="Write the page as Markdown.")] = None,
 ) -> None:
