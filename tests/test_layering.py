@@ -40,7 +40,7 @@ LAYERS = [
     ["engine"],
     ["remote"],
     [""],  # the package itself, for those who use it from outside
-    ["evaluation", "langchain", "llama_index", "vllm"],
+    ["evaluation", "langchain", "llama_index", "report", "vllm"],
     ["profiling"],
     ["demo"],
     ["cli", "__main__"],
