@@ -353,6 +353,31 @@ def serve(
     start(_model(model), profile, context.args)
 
 
+@app.command()
+def playground(
+    model: Annotated[
+        str | None, typer.Option(help="Name or folder of a model instead of the embedded one.")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="A server with a model instead, as of pasta-chains serve.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="File with the model's heads, or default for a guess.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of what evaluate and profile wrote, to show.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="By default the first free from 7860.")] = None,
+) -> None:
+    """Write prompts in the browser, and see what emphasis changes."""
+    from .demo.run import open_model
+    from .playground import launch
+
+    load = partial(open_model, model and _model(model), base_url, profile)
+    launch(load, host=host, port=port, results=results)
+
+
 def _model(named: str) -> str:
     from .demo import MODEL
 

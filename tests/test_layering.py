@@ -43,6 +43,7 @@ LAYERS = [
     ["evaluation", "langchain", "llama_index", "report", "vllm"],
     ["profiling"],
     ["demo"],
+    ["playground"],
     ["cli", "__main__"],
 ]
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}

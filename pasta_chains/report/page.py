@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from .. import __version__
 from ..shares import MEASURES
+from ..spans import Span, SpanStr
 from .report import PromptReport, ReadToken
 
 _GROUPS = 4
@@ -27,12 +28,14 @@ class Piece(NamedTuple):
         number: Of the token, or None between tokens.
         token: The token, if it is one.
         color: Number of the span's color, if it has one.
+        span: The span that it belongs to, if it does.
     """
 
     text: str
     number: int | None = None
     token: ReadToken | None = None
     color: int | None = None
+    span: Span | None = None
 
 
 class HeatMap(NamedTuple):
@@ -54,21 +57,38 @@ def page_of(report: PromptReport) -> str:
     return _templates().get_template("page.html").render(fragment=Markup(fragment_of(report)))
 
 
-def fragment_of(report: PromptReport) -> str:
-    """The report as part of a page, as in a notebook."""
+def fragment_of(report: PromptReport, parts: Collection[str] = ("prompt", "answers")) -> str:
+    """The report as part of a page, as in a notebook.
+
+    Args:
+        report: What to show.
+        parts: Whether the prompt and the answers are shown, too.
+    """
     return _templates().get_template("fragment.html").render(
         report=report,
+        parts=parts,
         version=__version__,
-        colors=_colors(report),
+        colors=_colors(report.text),
         pieces=list(pieces(report)),
         maps=heat_maps(report),
         profile=report.profile.heads if report.profile else {},
     )  # fmt: skip
 
 
+def prompt_of(text: SpanStr) -> str:
+    """A prompt with its emphasis in colors, by the names of its spans, as part of a page."""
+    colors, shown, position = _colors(text), [], 0
+    for start, end, span in text.runs():
+        shown.append(Piece(text.text[position:start]))
+        shown.append(Piece(text.text[start:end], color=colors[span.name], span=span))
+        position = end
+    shown.append(Piece(text.text[position:]))
+    return _templates().get_template("prompt.html").render(pieces=shown, colors=colors)
+
+
 def pieces(report: PromptReport) -> Iterator[Piece]:
     """The prompt, cut at the boundaries of its tokens; nothing is left out or shown twice."""
-    text, position, colors = report.text.text, 0, _colors(report)
+    text, position, colors = report.text.text, 0, _colors(report.text)
     for number, token in enumerate(report.tokens):
         if token.start > position:
             yield Piece(text[position : token.start])
@@ -102,9 +122,9 @@ def heat_maps(report: PromptReport) -> list[HeatMap]:
     return maps
 
 
-def _colors(report: PromptReport) -> dict[str | None, int]:
+def _colors(text: SpanStr) -> dict[str | None, int]:
     """For each name of a span, in order, the number of its color."""
-    names = dict.fromkeys(span.name for span in report.text.spans)
+    names = dict.fromkeys(span.name for span in text.spans)
     return {name: number % _GROUPS for number, name in enumerate(names)}
 
 
