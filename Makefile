@@ -8,13 +8,16 @@ VLLM := .venv-vllm
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-vllm check clean
+.PHONY: demo test test-browser test-vllm check clean
 
 demo: $(READY)  ## The main job, on the embedded model
 	$(BIN)/pasta-chains demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n auto
+
+test-browser: $(READY)  ## The playground; needs Debian's chromium
+	$(BIN)/python -m pytest -q tests/with_browser
 
 test-vllm: $(VLLM)/.ready  ## The plugin, on servers of vLLM's CPU build
 	$(VLLM)/bin/python -m pytest -q tests/with_vllm
