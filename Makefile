@@ -8,7 +8,7 @@ VLLM := .venv-vllm
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-browser test-vllm check clean
+.PHONY: demo test test-browser test-vllm screenshots check clean
 
 demo: $(READY)  ## The main job, on the embedded model
 	$(BIN)/pasta-chains demo
@@ -18,6 +18,9 @@ test: $(READY)
 
 test-browser: $(READY)  ## The playground; needs Debian's chromium
 	$(BIN)/python -m pytest -q tests/with_browser
+
+screenshots: $(READY)  ## For the docs; needs chromium, too
+	$(BIN)/python tests/with_browser/screenshots.py
 
 test-vllm: $(VLLM)/.ready  ## The plugin, on servers of vLLM's CPU build
 	$(VLLM)/bin/python -m pytest -q tests/with_vllm
