@@ -26,10 +26,20 @@ def build_prompt_tab(served: Served) -> None:
         with gr.Column():
             shipped = gr.Dropdown(list(examples()), value=SHIPPED, label="Template")
             template = gr.Code(
-                template_source(SHIPPED), "jinja2", label="Template", lines=12, elem_id="template"
+                template_source(SHIPPED),
+                "jinja2",
+                label="Template",
+                lines=12,
+                elem_id="template",
+                wrap_lines=True,
             )
             variables = gr.Code(
-                example(SHIPPED), "yaml", label="Variables (YAML)", lines=8, elem_id="variables"
+                example(SHIPPED),
+                "yaml",
+                label="Variables (YAML)",
+                lines=8,
+                elem_id="variables",
+                wrap_lines=True,
             )
         with gr.Column():
             gr.Markdown("### What the model reads")
