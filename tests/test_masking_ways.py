@@ -230,4 +230,5 @@ def test_static_cache_given() -> None:
 def test_every_adapter_is_of_a_type_that_exists() -> None:
     from transformers import CONFIG_MAPPING
 
-    assert all(kind in CONFIG_MAPPING for kind in ADAPTERS)
+    newer = {"dots3_note_text", "mistral_large4_text"} if architectures.OLDEST else set()
+    assert {kind for kind in ADAPTERS if kind not in CONFIG_MAPPING} == newer
