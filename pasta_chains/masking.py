@@ -181,8 +181,9 @@ def _carry(
         if stores is None:
             stores = getattr(model.config.get_text_config(), "use_cache", True)
         cache = (DynamicCache if stores else unwanted)(config=model.config)
+        given[cache_name(model)] = cache
     setattr(cache, _ON_CACHE, steering)
-    return (), {**given, cache_name(model): cache}
+    return (), given
 
 
 def _carried(given: Mapping[str, Any]) -> tuple[Cache | None, dict[str, Any] | None]:
