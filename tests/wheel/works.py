@@ -134,10 +134,10 @@ def ask_server() -> None:
 def evaluate() -> None:
     """A table and a figure."""
     with tempfile.TemporaryDirectory() as folder:
-        few = ("pasta-reader", "--task", "documents", "--samples", "2")
-        assert "steered" in command("evaluate", *few, "--examples", "0", "--out", folder)
+        asked = ("pasta-reader", "--task", "documents", "--samples")
+        assert "steered" in command("evaluate", *asked, "2", "--examples", "0", "--out", folder)
         found = ("--out", f"{folder}/heads.json", "--layers", "1", "--k", "1")
-        command("profile", *few, *found, "--plots", f"{folder}/figures")
+        command("profile", *asked, "20", *found, "--plots", f"{folder}/figures")
         assert any(Path(folder, "figures").iterdir())
     import_module("datasets")
 
