@@ -8,7 +8,7 @@ VLLM := .venv-vllm
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-browser test-vllm screenshots check clean
+.PHONY: demo test test-browser test-docs test-lowest test-newest test-vllm test-wheel screenshots check clean
 
 demo: $(READY)  ## The main job, on the embedded model
 	$(BIN)/pasta-chains demo
@@ -22,6 +22,16 @@ test-browser: $(READY)  ## The playground; needs Debian's chromium
 screenshots: $(READY)  ## For the docs; needs chromium, too
 	$(BIN)/python tests/with_browser/screenshots.py
 
+test-docs: $(READY)  ## What the pages show is what happens
+	$(BIN)/python -m pytest -q tests/test_docs.py tests/test_development.py
+
+# Each in an environment of its own, with the versions in tests/versions.
+test-lowest test-newest: test-%: .venv-%/.ready
+	.venv-$*/bin/python -m pytest -q -n auto
+
+test-wheel: $(READY)  ## Builds dist/, and tries each extra in an empty environment
+	$(BIN)/python tests/wheel/check.py
+
 test-vllm: $(VLLM)/.ready  ## The plugin, on servers of vLLM's CPU build
 	$(VLLM)/bin/python -m pytest -q tests/with_vllm
 
@@ -31,7 +41,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(VLLM) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VLLM)/.ready: pyproject.toml constraints.txt tests/with_vllm/install.py
@@ -40,6 +50,14 @@ $(VLLM)/.ready: pyproject.toml constraints.txt tests/with_vllm/install.py
 	$(VLLM)/bin/python -m pip install --quiet --constraint constraints.txt torch
 	$(VLLM)/bin/python tests/with_vllm/install.py
 	touch $(VLLM)/.ready
+
+.venv-%/.ready: pyproject.toml tests/versions/%.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --upgrade pip
+	$(@D)/bin/python -m pip install --quiet --constraint tests/versions/$*.txt torch
+	$(@D)/bin/python -m pip install --quiet --constraint tests/versions/$*.txt \
+		--editable '.[all]' --group dev
+	touch $@
 
 # torch comes alone and first: a CPU build that pip is set up to prefer is then kept by the rest.
 $(READY): pyproject.toml constraints.txt

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from work import ALPHA, Batch
 
+from pasta_chains.cache import given_cache
+
 Heads = Mapping[int, tuple[int, ...]]
 
 
@@ -76,7 +78,7 @@ def masked_steering(model: LlamaForCausalLM, heads: Heads, batch: Batch) -> Iter
         module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         hidden = kwargs["hidden_states"]
-        seen = kwargs["past_key_values"].get_seq_length(module.layer_idx)
+        seen = given_cache(kwargs).get_seq_length(module.layer_idx)
         mask = _mask_to_add(kwargs["attention_mask"], hidden, seen)
         mask = mask.expand(len(hidden), count, -1, -1).clone()
         outside = torch.where(batch.emphasized, 0.0, math.log(ALPHA)).to(mask.dtype)

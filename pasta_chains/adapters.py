@@ -68,6 +68,9 @@ ADAPTERS = {
 }
 """The types of models that need one, by `model_type`."""
 
+# Where transformers lets their attention function be chosen (since 5.24), these need none.
+_ONCE_CLOSED = {"codegen", "gptj"}
+
 _CLOSED = {
     "blt": "its layers read patches of bytes, not tokens",
     "cpmant": "it reads tokens of its own before the prompt",
@@ -91,6 +94,8 @@ def adapter_of(model: Any) -> Adapter | None:
     name, kind = type(model).__name__, model.config.model_type
     if kind in _CLOSED:
         raise UnsupportedModelError(f"{name} cannot be steered: {_CLOSED[kind]}.")
+    if kind in _ONCE_CLOSED and model._can_set_attn_implementation():
+        return None
     adapter = ADAPTERS.get(kind) or ADAPTERS.get(model.config.get_text_config().model_type)
     if adapter is None:
         if not model._can_set_attn_implementation():

@@ -22,6 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from .adapters import adapter_of
 from .arithmetic import Steering, biased_mask
 from .attention import BIAS, HEADS, WATCH
+from .cache import cache_name, given_cache
 from .errors import PromptError, UnsupportedModelError
 from .prompts import TokenizedPrompt
 from .shares import AttentionShares
@@ -218,15 +219,15 @@ def _returned(
     cache = None
     if first:
         before = {"attention_mask": there[:, :first], "use_cache": True}
-        cache = model(ids[:, :first], **before, **steering).past_key_values
+        cache = given_cache(model(ids[:, :first], **before, **steering))
     parts: defaultdict[int, list[Tensor]] = defaultdict(list)
     for start in range(first, end, _AT_ONCE):
         seen = min(start + _AT_ONCE, end)
         output = model(
-            ids[:, start:seen], attention_mask=there[:, :seen], past_key_values=cache,
+            ids[:, start:seen], attention_mask=there[:, :seen], **{cache_name(model): cache},
             use_cache=True, output_attentions=True, **steering,
         )  # fmt: skip
-        cache = output.past_key_values
+        cache = given_cache(output)
         for layer, weights in enumerate(output.attentions):
             parts[layer].append(_shares(weights, marks, seen))
     return {layer: torch.cat(some, -1) for layer, some in parts.items()}

@@ -31,6 +31,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from . import attention
 from .adapters import Adapter
 from .arithmetic import Steering, biased_mask
+from .cache import cache_name, given_cache
 from .errors import UnsupportedModelError
 
 _ON_CACHE = "steering"
@@ -174,14 +175,15 @@ def _carry(
         return None
     if steering.get(attention.BIAS) is None or steering.get(attention.HEADS) is None:
         return (), given
-    cache = given.get("past_key_values")
+    cache = given_cache(given)
     if cache is None:
         stores = given.get("use_cache")
         if stores is None:
             stores = getattr(model.config.get_text_config(), "use_cache", True)
         cache = (DynamicCache if stores else unwanted)(config=model.config)
+        given[cache_name(model)] = cache
     setattr(cache, _ON_CACHE, steering)
-    return (), {**given, "past_key_values": cache}
+    return (), given
 
 
 def _carried(given: Mapping[str, Any]) -> tuple[Cache | None, dict[str, Any] | None]:
@@ -192,7 +194,7 @@ def _carried(given: Mapping[str, Any]) -> tuple[Cache | None, dict[str, Any] | N
 
 def _take_off(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
     """After the model, even if it raised: take our arguments off the cache."""
-    cache = kwargs.get("past_key_values")
+    cache = given_cache(kwargs)
     if not isinstance(cache, Cache) or vars(cache).pop(_ON_CACHE, None) is None:
         return None
     if not isinstance(cache, _Unwanted) or output is None:

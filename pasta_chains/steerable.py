@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import GenerationConfig
 
 from . import adapters, attention, masking
+from .cache import given_cache
 from .errors import PastaError, UnsupportedModelError
 from .sampling import SeededSampling
 
@@ -180,7 +181,8 @@ def _renamed(config: Any, name: Callable[[str], str]) -> Any:
     for key in config.sub_configs:
         inner = getattr(config, key)
         if inner is not None:
-            named[key] = _renamed(inner, name)
+            # transformers 5.19 takes no dict for a part that has no parts.
+            named[key] = _renamed(inner, name) if inner.sub_configs else _renamed(inner, name)[""]
     return named
 
 
@@ -274,17 +276,21 @@ def _count_seen(
     model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """Before each forward: tell layers that keep only the last tokens how many there have been."""
-    cache = kwargs.get("past_key_values")
+    cache = given_cache(kwargs)
     if kwargs.get(attention.BIAS) is None or cache is None:
         return None
-    sliding = next(
-        (i for i, slides in enumerate(cache.is_sliding) if slides and i < len(cache.layers)), None
-    )
-    if sliding is None:
+    if not any(cache.is_sliding):
+        return None
+    # There may be more flags than layers so far, which are made when they are used.
+    sliding = [
+        layer for layer, slides in zip(cache.layers, cache.is_sliding, strict=False) if slides
+    ]
+    if not sliding:
         return None
     ids = args[0] if args else kwargs.get("input_ids")
     new = ids if ids is not None else kwargs["inputs_embeds"]
-    seen = int(cache.layers[sliding].get_seq_length()) + new.shape[1]
+    # Some say that they slide and are never asked: RecurrentGemma's, in transformers 5.19.
+    seen = max(int(layer.get_seq_length()) for layer in sliding) + new.shape[1]
     return args, {**kwargs, attention.SEEN: seen}
 
 

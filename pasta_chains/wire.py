@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from .errors import EmphasisError
+from .errors import EmphasisError, MissingExtraError
 from .spans import SpanStr
 from .tokens import Offset, token_spans
+
+try:
+    from pydantic import BaseModel, ConfigDict, Field, ValidationError
+except ImportError as error:
+    raise MissingExtraError("pydantic", "remote") from error
 
 KEY = "pasta_chains"
 """Name of the value among a request's `vllm_xargs`, and of the server's own routes."""

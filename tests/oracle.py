@@ -45,9 +45,14 @@ def as_defined(
     seen: list[int] = []
 
     def count(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        cache = kwargs.get("past_key_values")
+        cache = kwargs.get("cache", kwargs.get("past_key_values"))
         ids = args[0] if args else kwargs["input_ids"]
-        seen[:] = [ids.shape[1] + (int(cache.get_seq_length()) if cache is not None else 0)]
+        # Layers without attention may count nothing.
+        layers = [one for one in getattr(cache, "layers", ()) if hasattr(one, "get_seq_length")]
+        counts = [
+            int(one.get_seq_length()) for one in (*layers, *([] if cache is None else [cache]))
+        ]
+        seen[:] = [ids.shape[1] + max(counts, default=0)]
 
     def attend(
         module: Any,

@@ -84,8 +84,9 @@ def test_control_tokens_are_those_that_transformers_sanitizes_and_all_that_look_
     assert control_names(tokenizer) == base
     tokenizer.chat_template = "<think>{{ '<tool>' }}\n\n  {{ messages }}{# Tarn #}"
     assert control_names(tokenizer) == base | {"<think>", "<tool>"}
-    official = set(tokenizer._get_control_tokens(tokenizer.chat_template))
-    assert control_names(tokenizer) == official | {"<|fim|>"}
+    if hasattr(tokenizer, "_get_control_tokens"):  # not yet in transformers 5.19
+        official = set(tokenizer._get_control_tokens(tokenizer.chat_template))
+        assert control_names(tokenizer) == official | {"<|fim|>"}
     tokenizer.chat_template = {"default": "{{ messages }}", "tools": "<tool>"}
     assert control_names(tokenizer) == base | {"<tool>"}
     tokenizer.chat_template = None

@@ -23,9 +23,10 @@ from pasta_chains.steerable import make_steerable
 TOKENS, NEW = 24, 4
 
 _NO_ATTENTION = "do not pass the steering on to their attention"
-REFUSED = {
+_REASONS = {
     "blt": "reads? patches of bytes",
     "cpmant": "tokens of its own before the prompt",
+    "dory": "a few steered tokens end in RuntimeError",
     "falcon_mamba": _NO_ATTENTION,
     "git": _NO_ATTENTION,
     "got_ocr2": "reads images",
@@ -41,6 +42,11 @@ REFUSED = {
     "zamba": "no layer number of its own",
     "zamba2": "no layer number of its own",
 }
+if architectures.OLDEST:
+    _REASONS["moshi"] = _NO_ATTENTION
+REFUSED = {kind: why for kind, why in _REASONS.items() if kind in architectures.TYPES}
+# Unsteered too, it decodes padded rows in another way on each kernel, and on eager to NaN.
+WRONG_IN_OLDEST = {("recurrent_gemma", name) for name in ("padded batch", "few tokens")}
 BUILT = [t for t in architectures.TYPES if t not in architectures.UNBUILDABLE]
 # Types with an adapter have an oracle of their own, in test_masking.py.
 FUSED = [t for t in BUILT if t not in REFUSED and t not in ADAPTERS and t != "dots3_note"]
@@ -124,6 +130,8 @@ def test_is_steered_exactly(model_type: str) -> None:
     model = copy.deepcopy(plain)
     heads = heads_of([*make_steerable(model).layers])
     for name, request in requests().items():
+        if architectures.OLDEST and (model_type, name) in WRONG_IN_OLDEST:
+            continue
         unsteered = {key: value for key, value in request.items() if key != BIAS}
         steered_ids, steered = logits(model, **request, **{HEADS: heads})
         _, before = logits(plain, **unsteered)

@@ -44,7 +44,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "gemma2": {},  # windows and soft-capped logits
     "gpt_oss": {},  # windows and sinks
     "mpt": {},  # adapted: steered after the softmax, ALiBi
-    "gptj": {},  # adapted: steered by its mask
+    "gptj": {"attn_implementation": "eager"},  # adapted: steered by its mask
     "falcon": {"attn_implementation": "eager"},
     "hy_v4": {"index_n_heads": 16},  # adapted: sinks, and an indexer that leaves no ties
     "nemotron": {},  # adapted: calls our function by way of a hook

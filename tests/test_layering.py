@@ -22,7 +22,7 @@ LAYERS = [
     ["template", "tokens"],
     ["_chat_environment"],
     ["chat", "profile", "selection", "variables"],
-    ["control", "overflow", "arithmetic", "default_profile"],
+    ["control", "overflow", "arithmetic", "default_profile", "cache"],
     ["untrusted", "context", "chat_blocks", "wire"],
     [
         "prompts",

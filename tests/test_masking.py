@@ -10,7 +10,7 @@ import plain_oracle
 import pytest
 import tiny
 import torch
-from transformers import AutoModelForImageTextToText, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedModel
 
 from pasta_chains.adapters import ADAPTERS
 from pasta_chains.engine import SteeredModel
@@ -27,7 +27,6 @@ NEW_TOKENS = 4
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     kind: (kind, {}) for kind in ADAPTERS if kind in architectures.TYPES
 } | {
-    "dots3_note": ("dots3_note", {"text_config": {"index_n_heads": 16}}),
     "falcon, alibi": ("falcon", {"alibi": True}),
     "falcon, as many keys": ("falcon", {"multi_query": False, "num_kv_heads": 4}),
     "falcon, new": ("falcon", {"new_decoder_architecture": True}),
@@ -37,18 +36,22 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "rembert": ("rembert", {"initializer_range": 0.2}),
     "mpt, clipped": ("mpt", {"attn_config": {"clip_qkv": 1.0}}),
 }
-for _kind in ("axk2", "deepseek_v32", "dots3_note_text", "glm_moe_dsa", "hy_v4"):
-    # With fewer heads their indexers score many keys 0, and which of those are read is left open.
-    KINDS[_kind] = (_kind, {"index_n_heads": 16})
+# With fewer heads their indexers score many keys 0, and which of those are read is left open.
+_MORE: dict[str, dict[str, Any]] = {
+    kind: {"index_n_heads": 16}
+    for kind in ("axk2", "deepseek_v32", "dots3_note_text", "glm_moe_dsa", "hy_v4")
+} | {"dots3_note": {"text_config": {"index_n_heads": 16}}}
+KINDS |= {kind: (kind, fields) for kind, fields in _MORE.items() if kind in architectures.TYPES}
 # Positions or blocks of keys that begin at the first token, so that padding on the left moves them.
 MOVED_BY_PADDING = {"minimax_m3_vl_text", "mvp", "trocr"}
 
 
 _INDEXED = {"index_n_heads": 16, "layer_types": ["indexed_attention"] * 2}
-WITH_IMAGES: dict[str, dict[str, Any]] = {
+_WITH_IMAGES: dict[str, dict[str, Any]] = {
     "glm5_next": _INDEXED | {"index_kpool": 4, "qk_rope_head_dim": 0},
     "mistral_large4": _INDEXED,
 }
+WITH_IMAGES = {kind: fields for kind, fields in _WITH_IMAGES.items() if kind in CONFIG_MAPPING}
 """Types that are no causal language models to transformers, with the fields of their text part."""
 
 

@@ -10,6 +10,7 @@ import tiny
 import torch
 from torch import Tensor
 
+from pasta_chains.cache import cache_name, given_cache
 from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import EmphasisError
 from pasta_chains.profile import HeadProfile
@@ -125,17 +126,18 @@ def test_decode_steps_are_steered(steered: SteeredModel) -> None:
     """In AISteer360 on transformers 5 only the prefill is."""
     text = SpanStr(TEXT, [Span(31, 61)])
     inputs = steered.inputs(text)
-    plain = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    plain = {key: inputs[key] for key in ("input_ids", "attention_mask")}
+    name = cache_name(steered.model)
     with torch.no_grad():
-        cache = steered.model(**plain, use_cache=True).past_key_values  # an unsteered prefill
+        cache = given_cache(steered.model(**plain, use_cache=True))  # an unsteered prefill
         step = {
             "input_ids": torch.tensor([[5]]),
             "attention_mask": torch.ones(1, inputs["input_ids"].shape[1] + 1, dtype=torch.long),
         }
-        steering = {name: value for name, value in inputs.items() if name.startswith("steering")}
-        again = steered.model(**plain, use_cache=True).past_key_values
-        found = steered.model(**step, past_key_values=cache, **steering).logits
-        unsteered = steered.model(**step, past_key_values=again).logits
+        steering = {key: value for key, value in inputs.items() if key.startswith("steering")}
+        again = given_cache(steered.model(**plain, use_cache=True))
+        found = steered.model(**step, **{name: cache}, **steering).logits
+        unsteered = steered.model(**step, **{name: again}).logits
     assert (found - unsteered).abs().max() > 1e-2
 
 

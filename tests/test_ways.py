@@ -14,6 +14,7 @@ from test_steerable import decoder
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+from pasta_chains.cache import cache_name
 from pasta_chains.engine import SteeredModel
 from pasta_chains.errors import PromptError, UnsupportedModelError
 from pasta_chains.profile import HeadProfile
@@ -130,11 +131,11 @@ def test_a_given_prefix_cache_writes_what_the_definition_does(steered: SteeredMo
     with torch.no_grad():
         steered.model(
             **inputs | {name: inputs[name][:, :15] for name in ("input_ids", "attention_mask")},
-            past_key_values=cache,
+            **{cache_name(steered.model): cache},
             use_cache=True,
         )
     assert cache.get_seq_length() == 15
-    assert written(steered, PROMPT, past_key_values=cache, **EXACT) == wanted(
+    assert written(steered, PROMPT, **{cache_name(steered.model): cache}, **EXACT) == wanted(
         steered, PROMPT, **EXACT
     )
 

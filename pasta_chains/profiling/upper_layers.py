@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import attention
+from ..cache import cache_name, given_cache
 
 _PROBE = 8
 """Number of tokens that tell whether layers can be read apart."""
@@ -94,7 +95,7 @@ class Reading:
         inputs = {n: v for n, v in self._inputs.items() if n != attention.BIAS}
         before = {name: value[:, : self.begin] for name, value in inputs.items()}
         with torch.no_grad():
-            return self._model(**before, use_cache=True).past_key_values
+            return given_cache(self._model(**before, use_cache=True))
 
     def _run(self, model: Any, inputs: Mapping[str, Any]) -> Tensor:
         if self.begin:
@@ -102,7 +103,7 @@ class Reading:
             for name in ("input_ids", "position_ids"):
                 if name in inputs:
                     inputs[name] = inputs[name][:, self.begin :]
-            inputs["past_key_values"] = _twin(self.cache)
+            inputs[cache_name(self._model)] = _twin(self.cache)
         inputs = {**inputs, "use_cache": bool(self.begin)}
         with torch.no_grad():
             kept = self._positions.unique()

@@ -14,7 +14,11 @@ from typing import NoReturn
 from ..default_profile import NAME as DEFAULT
 from ..errors import MissingExtraError, ProfileError
 from ..profile import FILE_NAME, HeadProfile
-from ..wire import KEY
+
+try:
+    from ..wire import KEY
+except MissingExtraError as error:  # of a part of what is missing
+    raise MissingExtraError("vllm", "vllm") from error
 
 _OWN = "--additional-config"
 _BACKEND = "--structured-outputs-config"
