@@ -8,13 +8,19 @@ VLLM := .venv-vllm
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test test-docs test-lowest test-newest test-vllm test-wheel check clean
+.PHONY: demo test test-browser test-docs test-lowest test-newest test-vllm test-wheel screenshots check clean
 
 demo: $(READY)  ## The main job, on the embedded model
 	$(BIN)/pasta-chains demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n auto
+
+test-browser: $(READY)  ## The playground; needs Debian's chromium
+	$(BIN)/python -m pytest -q tests/with_browser
+
+screenshots: $(READY)  ## For the docs; needs chromium, too
+	$(BIN)/python tests/with_browser/screenshots.py
 
 test-docs: $(READY)  ## What the pages show is what happens
 	$(BIN)/python -m pytest -q tests/test_docs.py tests/test_development.py

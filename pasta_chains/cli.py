@@ -8,7 +8,7 @@ import sys
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import jinja2
 import typer
@@ -17,6 +17,9 @@ from rich.console import Console
 from . import __version__
 from .default_profile import NAME as DEFAULT
 from .errors import PastaError, ProfileError, PromptError, TaskError
+
+if TYPE_CHECKING:
+    from .spans import SpanStr
 
 app = typer.Typer(
     help="Emphasis for prompts: templates with bold, and local models that read it.",
@@ -103,22 +106,93 @@ class Format(StrEnum):
     TEXT = "text"
 
 
+Template = Annotated[
+    str, typer.Argument(help="A template file, or a shipped template such as rag/qa.jinja.")
+]
+Variables = Annotated[
+    Path | None, typer.Option("--vars", help="A .json or .yaml file with the variables.")
+]
+Given = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="name=value, as often as needed; JSON, otherwise text."),
+]
+Bold = Annotated[bool, typer.Option(help="Read **text** in the template as emphasis.")]
+
+
 @app.command()
 def render(
-    template: Annotated[
-        str, typer.Argument(help="A template file, or a shipped template such as rag/qa.jinja.")
-    ],
-    variables: Annotated[
-        Path | None, typer.Option("--vars", help="A .json or .yaml file with the variables.")
-    ] = None,
-    given: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="name=value, as often as needed; JSON, otherwise text."),
-    ] = None,
+    template: Template,
+    variables: Variables = None,
+    given: Given = None,
     form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.ANSI,
-    bold: Annotated[bool, typer.Option(help="Read **text** in the template as emphasis.")] = False,
+    bold: Bold = False,
 ) -> None:
     """Show what a model will read, with the emphasis visible."""
+    text = _rendered(template, variables, given, bold)
+    if form is Format.ANSI:
+        Console(highlight=False, soft_wrap=True).print(text.__rich__())
+    elif form is Format.JSON:
+        typer.echo(json.dumps(text.to_dict(), ensure_ascii=False, indent=2))
+    else:
+        typer.echo(text.to_html() if form is Format.HTML else text.text)
+
+
+class ReportFormat(StrEnum):
+    """How a report is written."""
+
+    HTML = "html"
+    JSON = "json"
+
+
+@app.command()
+def inspect(
+    template: Template,
+    variables: Variables = None,
+    given: Given = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name or folder of a model instead of the embedded one.")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="A server with a model instead, as of pasta-chains serve.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="File with the model's heads, or default for a guess.")
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="Instead of the profile's.")] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Send it as one user message of a chat.")
+    ] = False,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Longest answer.")] = 256,
+    form: Annotated[ReportFormat, typer.Option("--format", help="What to write.")] = (
+        ReportFormat.HTML
+    ),
+    out: Annotated[Path | None, typer.Option(help="File to write instead of printing.")] = None,
+    bold: Bold = False,
+) -> None:
+    """Report what a model reads of a prompt, and its answers without and with emphasis."""
+    from .demo.run import open_model
+    from .report import inspect_prompt
+
+    text = _rendered(template, variables, given, bold)
+    report = inspect_prompt(
+        open_model(model and _model(model), base_url, profile),
+        [{"role": "user", "content": text}] if chat else text,
+        alpha=alpha,
+        max_new_tokens=max_new_tokens,
+    )
+    if form is ReportFormat.HTML:
+        written = report.to_html()
+    else:
+        written = json.dumps(report.to_dict(), ensure_ascii=False, indent=2)
+    if out is None:
+        typer.echo(written)
+    else:
+        out.write_text(written, encoding="utf-8")
+
+
+def _rendered(
+    template: str, variables: Path | None, given: list[str] | None, bold: bool
+) -> SpanStr:
     from .spans import SpanStr
     from .template import load_template
     from .variables import read_variables
@@ -126,7 +200,7 @@ def render(
     values = read_variables(variables, given or ())
     loaded = load_template(template, bold=bold)
     try:
-        text = SpanStr(loaded.render(values))
+        return SpanStr(loaded.render(values))
     except jinja2.UndefinedError as error:
         error.add_note("give it with --vars FILE or --set name=value")
         raise
@@ -137,12 +211,6 @@ def render(
             f"The template {template} fails with these variables: {type(error).__name__}: {error}. "
             "Compare them with what the template does with them."
         ) from error
-    if form is Format.ANSI:
-        Console(highlight=False, soft_wrap=True).print(text.__rich__())
-    elif form is Format.JSON:
-        typer.echo(json.dumps(text.to_dict(), ensure_ascii=False, indent=2))
-    else:
-        typer.echo(text.to_html() if form is Format.HTML else text.text)
 
 
 Tasks = Annotated[
@@ -283,6 +351,31 @@ def serve(
     from .vllm.serve import serve as start
 
     start(_model(model), profile, context.args)
+
+
+@app.command()
+def playground(
+    model: Annotated[
+        str | None, typer.Option(help="Name or folder of a model instead of the embedded one.")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="A server with a model instead, as of pasta-chains serve.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="File with the model's heads, or default for a guess.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of what evaluate and profile wrote, to show.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="By default the first free from 7860.")] = None,
+) -> None:
+    """Write prompts in the browser, and see what emphasis changes."""
+    from .demo.run import open_model
+    from .playground import launch
+
+    load = partial(open_model, model and _model(model), base_url, profile)
+    launch(load, host=host, port=port, results=results)
 
 
 def _model(named: str) -> str:

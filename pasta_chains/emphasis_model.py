@@ -275,6 +275,29 @@ class EmphasisModel(ABC):
         given = check_chat_template_kwargs(chat_template_kwargs)
         return len(tokenize(prompt, self.tokenizer, 1.0, self.control_tokens, given).ids)
 
+    def read_prompt(
+        self,
+        prompt: Prompt,
+        *,
+        alpha: float | None = None,
+        profile: ProfileLike | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> TokenizedPrompt:
+        """A prompt as the model reads it: its text and tokens, and how much each counts.
+
+        Args:
+            prompt: As for `generate`, one only.
+            alpha: Instead of the profile's.
+            profile: As for `run`.
+            chat_template_kwargs: As for `run`.
+
+        Raises:
+            PastaError: As `run` does.
+        """
+        return self._tokenize(
+            prompt, alpha, self._chosen(profile), chat_template_kwargs=chat_template_kwargs
+        )
+
     @property
     def _context(self) -> Context:
         return Context(self.context_length, self.name)

@@ -183,7 +183,12 @@ class SteeredModel(EmphasisModel):
         return log_probabilities(self.model, inputs, len(tokenized.ids), answers)
 
     def attention_to_spans(
-        self, prompt: Prompt, *, max_new_tokens: int | None = None, alpha: float | None = None
+        self,
+        prompt: Prompt,
+        *,
+        max_new_tokens: int | None = None,
+        alpha: float | None = None,
+        profile: ProfileLike | None = None,
     ) -> AttentionShares:
         """For each head, what share of its attention is on the emphasized text.
 
@@ -195,6 +200,7 @@ class SteeredModel(EmphasisModel):
                 profile; then nothing is steered, and the steered shares are None.
             max_new_tokens: Longest answer; as for `run`.
             alpha: Instead of the profile's.
+            profile: As for `run`.
 
         Raises:
             PromptError: Nothing is emphasized, or the prompt is malformed.
@@ -203,16 +209,16 @@ class SteeredModel(EmphasisModel):
             UnsupportedModelError: The model does not show its attention.
         """
         check_new_tokens(max_new_tokens)
-        profiled = self._profile is not None
-        if profiled:
-            tokenized = self._tokenize(prompt, alpha, self._profile)
+        chosen = self._chosen(profile)
+        if chosen is not None:
+            tokenized = self._tokenize(prompt, alpha, chosen)
         else:
             alpha = 1.0 if alpha is None else alpha
             tokenized = tokenize(prompt, self.tokenizer, alpha, self.control_tokens)
-        inputs = self._inputs([tokenized], self._heads)
+        inputs = self._inputs([tokenized], self._heads_of(chosen))
         room = self._context.room_for_answer(len(tokenized.ids), max_new_tokens)
         return measure_shares(
-            self.model, self.tokenizer, tokenized, inputs, room, profiled=profiled
+            self.model, self.tokenizer, tokenized, inputs, room, profiled=chosen is not None
         )
 
     def inputs(

@@ -40,9 +40,10 @@ LAYERS = [
     ["engine"],
     ["remote"],
     [""],  # the package itself, for those who use it from outside
-    ["evaluation", "langchain", "llama_index", "vllm"],
+    ["evaluation", "langchain", "llama_index", "report", "vllm"],
     ["profiling"],
     ["demo"],
+    ["playground"],
     ["cli", "__main__"],
 ]
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}

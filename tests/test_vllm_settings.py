@@ -145,13 +145,18 @@ def test_the_rust_front_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_workers_must_steer_all_heads_together() -> None:
-    check_steered(PROFILE, [{1: [0]}, {1: [3]}, {}])
+    settings = Settings(PROFILE)
+    own = settings.digest
+    check_steered(settings, [(own, {1: [0]}), (own, {1: [3]}), (own, {})])
     with pytest.raises(UnsupportedModelError, match="A worker does not steer"):
-        check_steered(PROFILE, [{1: [0, 3]}, None])
+        check_steered(settings, [(own, {1: [0, 3]}), None])
     with pytest.raises(ProfileError, match="head 3 of layer 1, and there is no such head"):
-        check_steered(PROFILE, [{1: [0]}, {}])
+        check_steered(settings, [(own, {1: [0]}), (own, {})])
     with pytest.raises(ProfileError, match="head 0 of layer 1"):
-        check_steered(PROFILE, [{}])
+        check_steered(settings, [(own, {})])
+    for other in (Settings(PROFILE, shifted=False), Settings(HeadProfile({1: [0, 3], 2: [1]}))):
+        with pytest.raises(ProfileError, match="started with another head profile"):
+            check_steered(settings, [(own, {1: [0, 3]}), (other.digest, {1: [0, 3]})])
 
 
 def test_a_function_that_is_another_one_is_told() -> None:

@@ -61,7 +61,6 @@ def run_demo(options: Options) -> None:
         PastaError: A document, the model or the profile is not usable.
     """
     _check_places(options)
-    disable_progress_bar()  # loading takes a moment, and its bar would mix with what is printed
     console = Console(record=options.svg is not None, width=90 if options.svg else None)
     folder = options.documents or DOCUMENTS
     files = read_folder(folder)
@@ -69,7 +68,7 @@ def run_demo(options: Options) -> None:
     if trusted not in [file.name for file in files]:
         names = ", ".join(file.name for file in files)
         raise DocumentError(f"There is no document {trusted!r} in {folder}. It holds: {names}.")
-    model = _load(options)
+    model = open_model(options.model, options.base_url, options.profile)
     chat = bool(model.tokenizer.chat_template)
     shown = demonstrate(model, Bm25(files), question, trusted, chat=chat)
     show_demonstration(console, shown, question, trusted)
@@ -113,18 +112,32 @@ def _what_to_ask(options: Options) -> tuple[str, str]:
     return options.question, options.trust
 
 
-def _load(options: Options) -> EmphasisModel:
-    if options.base_url is not None:
-        if options.model is not None or options.profile is not None:
+def open_model(
+    model: str | None = None, base_url: str | None = None, profile: str | Path | None = None
+) -> EmphasisModel:
+    """The model that a command is to ask: on a server, loaded, or the embedded one.
+
+    Args:
+        model: Name or folder of a model.
+        base_url: Where a server is.
+        profile: File with the model's heads; None for the one in its folder.
+
+    Raises:
+        ProfileError: There is no profile, or one beside a server.
+        PastaError: The model or the server is not usable.
+    """
+    if base_url is not None:
+        if model is not None or profile is not None:
             raise ProfileError(
                 "--base-url asks the model of a server, with the heads that it was started with. "
                 "Leave --model and --profile out."
             )
-        return connect(options.base_url)
-    model = SteeredModel.from_pretrained(options.model or MODEL, options.profile)
-    if model.profile is None:
-        raise ProfileError(f"{model.name} has no head profile. Pass one with --profile FILE.")
-    return model
+        return connect(base_url)
+    disable_progress_bar()  # loading takes a moment, and its bar would mix with what is printed
+    loaded = SteeredModel.from_pretrained(model or MODEL, profile)
+    if loaded.profile is None:
+        raise ProfileError(f"{loaded.name} has no head profile. Pass one with --profile FILE.")
+    return loaded
 
 
 def _ask_held_out(model: EmphasisModel, count: int, *, chat: bool, console: Console) -> list[Row]:

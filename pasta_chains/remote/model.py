@@ -83,6 +83,11 @@ class RemoteModel(EmphasisModel):
         return str(self._about["model"])
 
     @property
+    def url(self) -> str:
+        """Where the server is."""
+        return self._connection.url
+
+    @property
     def context_length(self) -> int:
         """Most tokens that prompt and answer may have together."""
         return int(self._about["context_length"])

@@ -30,6 +30,7 @@ class Bias:
 
     Attributes:
         shifted: As above.
+        digest: Of the settings.
         heads: For each layer the heads of this process that are steered.
     """
 
@@ -37,6 +38,7 @@ class Bias:
         self, tokens: int, dtype: torch.dtype, device: torch.device, *, shifted: bool
     ) -> None:
         self.shifted = shifted
+        self.digest = ""
         self.heads: dict[int, list[int]] = {}
         self._tokens = tokens
         self._dtype = dtype

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import ProfileError, UnsupportedModelError
-from ..profile import HeadProfile
 from .settings import Settings, heads_of, layers_of
 
 # Types of models whose layers have attention sinks, in this version of vLLM.
@@ -36,27 +35,36 @@ def checked_settings(vllm_config: Any) -> Settings:
     return Settings(settings.profile, shifted=not sinks)
 
 
-def check_steered(profile: HeadProfile, told: Sequence[Mapping[int, Sequence[int]] | None]) -> None:
+def check_steered(
+    settings: Settings, told: Sequence[tuple[str, Mapping[int, Sequence[int]]] | None]
+) -> None:
     """Refuse to serve unless the workers together steer all heads of a profile.
 
     Args:
-        profile: The profile.
-        told: For each worker the heads that it steers; None if it steers nothing.
+        settings: Of the engine.
+        told: For each worker the digest of its settings and the heads that it steers; None if it
+            steers nothing.
 
     Raises:
         UnsupportedModelError: A worker does not steer.
-        ProfileError: The model has no such head.
+        ProfileError: A worker has another profile, or the model has no such head.
     """
     steered: dict[int, set[int]] = {}
-    for heads in told:
-        if heads is None:
+    for one in told:
+        if one is None:
             raise UnsupportedModelError(
                 "A worker does not steer: pasta_chains is not installed where it runs, or "
                 "VLLM_PLUGINS there leaves it out."
             )
+        digest, heads = one
+        if digest != settings.digest:
+            raise ProfileError(
+                "A worker was started with another head profile. Start all with the same "
+                "--additional-config."
+            )
         for layer, numbers in heads.items():
             steered.setdefault(layer, set()).update(numbers)
-    for layer, numbers in profile.heads.items():
+    for layer, numbers in settings.profile.heads.items():
         missing = sorted(set(numbers) - steered.get(layer, set()))
         if missing:
             raise ProfileError(

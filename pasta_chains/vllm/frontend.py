@@ -103,22 +103,6 @@ def harmony(original: Callable[..., Any]) -> Callable[..., Any]:
     return _make_request_with_harmony
 
 
-def anthropic(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Wraps `create_messages`: vLLM drops what its blocks carry, and counts messages anew."""
-
-    async def create_messages(serving: Any, request: Any, raw_request: Any = None) -> Any:
-        if reader_of(serving.online_renderer) is not None:
-            with metrics.counted():
-                sent = await raw_request.json() if raw_request else request.model_dump()
-                if KEY in (request.vllm_xargs or {}) or contents(sent["messages"]):
-                    raise PromptError(
-                        "/v1/messages takes no emphasis: send the chat to /v1/chat/completions."
-                    )
-        return await original(serving, request, raw_request)
-
-    return create_messages
-
-
 def inputs(original: Callable[..., Any]) -> Callable[..., Any]:
     """Wraps `process_inputs`, through which every request goes, those of `vllm.LLM` too."""
 

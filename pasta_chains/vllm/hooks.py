@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
 from importlib import metadata
 from typing import Any
 
-from ..errors import ProfileError, UnsupportedModelError
+from ..errors import UnsupportedModelError
 from ..wire import KEY
 from .settings import Settings
 
@@ -86,10 +86,12 @@ FRONT_END = (
         "frontend:harmony",
     ),
     Hook(
-        "vllm.entrypoints.anthropic.serving:AnthropicServingMessages",
-        "create_messages",
-        "self request raw_request",
-        "frontend:anthropic",
+        "vllm.v1.engine.async_llm:AsyncLLM",
+        "add_request",
+        "self request_id prompt params arrival_time lora_request tokenization_kwargs trace_headers "
+        "priority data_parallel_rank session_id prompt_text reasoning_ended "
+        "reasoning_parser_kwargs kv_hints",
+        "engines:asking",
     ),
     Hook(
         "vllm.v1.engine.input_processor:InputProcessor",
@@ -131,7 +133,7 @@ ENTRIES = (
         "hooks:configured",
     ),
     Hook(_ENGINE, "_initialize_kv_caches", "self vllm_config", "hooks:engine"),
-    Hook(_ENGINE, "preprocess_add_request", "self request", "hooks:received"),
+    Hook(_ENGINE, "preprocess_add_request", "self request", "engines:received"),
     Hook("vllm.v1.worker.worker_base:WorkerWrapperBase", "init_device", "self", "hooks:worker"),
 )
 
@@ -178,29 +180,14 @@ def engine(original: Callable[..., Any]) -> Callable[..., Any]:
         _wrap(ENGINE)
         made = original(core, vllm_config)
         from .checks import check_steered
+        from .engines import DIGEST
         from .worker import steered_heads
 
-        check_steered(settings.profile, core.model_executor.collective_rpc(steered_heads))
+        check_steered(settings, core.model_executor.collective_rpc(steered_heads))
+        setattr(core, DIGEST, lambda: settings.digest)
         return made
 
     return _initialize_kv_caches
-
-
-def received(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wraps what takes in a request, whose front end may have been started with other heads."""
-
-    def preprocess_add_request(core: Any, request: Any) -> Any:
-        told = (getattr(request.sampling_params, "extra_args", None) or {}).get(KEY)
-        if isinstance(told, Mapping):  # weights, which only a front end that steers writes
-            settings = Settings.of(core.vllm_config)
-            if settings is None or settings.digest != told["profile"]:
-                raise ProfileError(
-                    "This engine does not steer the heads that its front end was started with. "
-                    "Start both with the same --additional-config."
-                )
-        return original(core, request)
-
-    return preprocess_add_request
 
 
 def worker(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,7 +11,9 @@ from fastapi import APIRouter, Request
 
 from .. import __version__
 from ..wire import KEY, VERSION
+from . import metrics
 from .frontend import reader_of
+from .guard import Guard
 from .reading import Reader
 from .settings import heads_of, layers_of
 
@@ -29,6 +31,7 @@ def with_routes(original: Callable[..., None]) -> Callable[..., None]:
             router.add_api_route("", about)
             router.add_api_route("/tokenizer", tokenizer)
             app.include_router(router)
+            app.add_middleware(Guard, refused=metrics.REJECTED.inc)
             _repeat(app, "/v1/completions", f"/v1/{KEY}/completions")
 
     return register_api_routers

@@ -62,9 +62,9 @@ class Settings:
 
     @property
     def digest(self) -> str:
-        """Tells one profile from another: heads and alpha, not where they come from."""
+        """Tells one way to steer from another: heads and alpha, not where they come from."""
         heads = {layer: list(numbers) for layer, numbers in self.profile.heads.items()}
-        told = json.dumps([heads, self.profile.alpha], sort_keys=True)
+        told = json.dumps([heads, self.profile.alpha, self.shifted], sort_keys=True)
         return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 

@@ -24,6 +24,7 @@ def loaded(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
                 runner.device,
                 shifted=settings.shifted,
             )
+            bias.digest = settings.digest
             bias.heads = steer_layers(runner.get_model(), settings.profile.heads, bias)
             setattr(runner, _STEERING, bias)
         return original(runner)
@@ -31,10 +32,10 @@ def loaded(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return get_kv_cache_spec
 
 
-def steered_heads(worker: Any) -> dict[int, list[int]] | None:
-    """The heads that a worker steers; the engine asks each of them, wherever it runs."""
+def steered_heads(worker: Any) -> tuple[str, dict[int, list[int]]] | None:
+    """Digest and heads that a worker steers with; the engine asks each, wherever it runs."""
     bias = getattr(worker.model_runner, _STEERING, None)
-    return None if bias is None else bias.heads
+    return None if bias is None else (bias.digest, bias.heads)
 
 
 def _most_tokens(runner: Any) -> int:

@@ -142,6 +142,20 @@ def evaluate() -> None:
     import_module("datasets")
 
 
+def show() -> None:
+    """The page in the browser."""
+    from urllib.request import urlopen
+
+    import gradio
+
+    from pasta_chains.playground import launch
+
+    _, url, _ = launch(model, prevent_thread_lock=True, quiet=True)
+    with urlopen(url) as page:
+        assert b"pasta_chains" in page.read()
+    gradio.close_all()
+
+
 FEATURES = {
     "langchain": Feature(
         lambda: import_module("pasta_chains.langchain"), script("langchain/chain.py")
@@ -159,6 +173,7 @@ FEATURES = {
         lambda: import_module("pasta_chains.demo.run"),
         lambda: command("demo", "--questions", "1"),
     ),
+    "ui": Feature(lambda: import_module("pasta_chains.playground"), show),
     "evaluation": Feature(lambda: import_module("pasta_chains.evaluation.run"), evaluate),
 }
 

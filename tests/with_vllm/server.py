@@ -103,26 +103,49 @@ def serving(
     Raises:
         RuntimeError: It ended, or did not start in time; with the end of its log.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
+    served = ("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "served")
+    started = running(
+        model, folder, *served, *options, steering=steering, environment=environment, path=path
+    )
+    with started as (process, log):
+        server = Server(f"http://127.0.0.1:{port}", log)
+        _wait(server, process)
+        yield server
+
+
+@contextmanager
+def running(
+    model: Path,
+    folder: Path,
+    *options: str,
+    steering: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    path: Sequence[Path] = (),
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """The process of `vllm serve` and its log, as for `serving`; not waited for."""
     config = json.dumps({} if steering is None else {"pasta_chains": steering})
     command = [
         *(sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(model)),
-        *("--host", "127.0.0.1", "--port", str(port), "--served-model-name", "served"),
         *("--dtype", "float32", "--additional-config", config, *options),
     ]
-    server = Server(f"http://127.0.0.1:{port}", folder / "log.txt")
-    with server.log.open("wb") as log:
+    log = folder / "log.txt"
+    with log.open("wb") as written:
         process = subprocess.Popen(
-            command, stdout=log, stderr=log, start_new_session=True,
+            command, stdout=written, stderr=written, start_new_session=True,
             env=_environment(folder, path) | dict(environment or {}),
         )  # fmt: skip
     try:
-        _wait(server, process)
-        yield server
+        yield process, log
     finally:
         _end(process)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _environment(folder: Path, path: Sequence[Path]) -> dict[str, str]:

@@ -136,18 +136,21 @@ def test_what_emphasis_cannot_be_combined_with_is_refused(
     assert message in response.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("way", ["xargs", "blocks"])
-def test_anthropic_messages_with_emphasis_are_refused(served: Served, way: str) -> None:
-    text = SpanStr(OFFICE, [(4, 10)])
+def test_routes_that_would_lose_emphasis_refuse_it(served: Served) -> None:
+    blocks = emphasized_content(SpanStr(OFFICE, [(4, 10)]))
     plain = {"messages": [{"role": "user", "content": OFFICE}]}
     assert ask(served, "messages", **plain).status_code == 200
-    asked = {
-        "xargs": {**plain, "vllm_xargs": emphasis(messages={"0": marks(text)})},
-        "blocks": {"messages": [{"role": "user", "content": emphasized_content(text)}]},
-    }[way]
-    response = ask(served, "messages", **asked)
-    assert response.status_code == 400
-    assert "/v1/messages takes no emphasis" in response.json()["error"]["message"]
+    for path, asked in (
+        ("messages", {**plain, "vllm_xargs": emphasis(messages={"0": [[4, 10]]})}),
+        ("messages", {"messages": [{"role": "user", "content": blocks}]}),
+        ("messages", {**plain, "system": blocks}),
+        ("responses", {"input": [{"role": "assistant", "content": blocks}]}),
+    ):
+        before = served.server.counter("pasta_chains:rejected_requests")
+        response = ask(served, path, **asked)
+        assert response.status_code == 400
+        assert f"/v1/{path} takes no emphasis" in response.json()["error"]["message"]
+        assert served.server.counter("pasta_chains:rejected_requests") == before + 1
 
 
 def test_steered_requests_are_counted(served: Served) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from conftest import Served
 from models import EMBEDDED
-from server import serving
+from server import free_port, running, serving
 
-from pasta_chains import connect
-from pasta_chains.errors import ServerError
+from pasta_chains import SpanStr, connect
+from pasta_chains.errors import PromptError, ServerError
+from pasta_chains.profile import FILE_NAME
 
 
 @pytest.mark.parametrize("served", ["off"], indirect=True)
@@ -39,3 +40,27 @@ def test_a_server_that_cannot_steer_does_not_start(
     ):
         pass
     assert message in str(ended.value)
+
+
+def test_an_engine_without_the_plugin_is_noticed(tmp_path: Path) -> None:
+    """On another machine an engine has a command line and an environment of its own."""
+    spread = (
+        *("--enforce-eager", "--kv-cache-memory-bytes", "200000000", "--data-parallel-size", "1"),
+        *("--data-parallel-address", "127.0.0.1", "--data-parallel-rpc-port", str(free_port())),
+    )
+    steering = {"profile": str(EMBEDDED / FILE_NAME)}
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    engine = running(
+        EMBEDDED, there, *spread, "--headless", "--data-parallel-size-local", "1",
+        steering=steering, environment={"VLLM_PLUGINS": ""},
+    )  # fmt: skip
+    front = serving(EMBEDDED, here, *spread, "--data-parallel-size-local", "0", steering=steering)
+    with engine, front as server:
+        model = connect(server.url)
+        text = "The mayor of Tarn is Ada Lowe."
+        assert model.run(text, max_new_tokens=3)
+        with pytest.raises(PromptError, match="An engine of this server does not steer"):
+            model.generate(SpanStr(text, [(4, 9)]), max_new_tokens=3)
+        model.close()

@@ -1,0 +1,63 @@
+"""Takes the pictures of docs/playground.md and docs/inspection.md: `make screenshots`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from pasta_chains.playground.editing import SHIPPED, example
+
+ROOT = Path(__file__).parent.parent.parent
+FIGURES = ROOT / "docs" / "figures"
+PROGRAM = Path(sys.executable).with_name("pasta-chains")
+WAYS = {
+    "desktop": {"width": 1280, "height": 900, "scheme": "light"},
+    "desktop-dark": {"width": 1280, "height": 900, "scheme": "dark"},
+    "phone": {"width": 400, "height": 800, "scheme": "light"},
+    "phone-dark": {"width": 400, "height": 800, "scheme": "dark"},
+}
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        variables, report = Path(folder) / "variables.yaml", Path(folder) / "report.html"
+        variables.write_text(example(SHIPPED), encoding="utf-8")
+        given = ["inspect", SHIPPED, "--vars", str(variables), "--chat", "--out", str(report)]
+        subprocess.run([PROGRAM, *given], check=True)
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
+        )
+        with subprocess.Popen([PROGRAM, "playground", "--port", "7899"]) as process:
+            try:
+                for name, way in WAYS.items():
+                    page = opened(browser, way, report.as_uri())
+                    page.screenshot(path=FIGURES / f"report-{name}.png", full_page=True)
+                    page = opened(browser, way, "http://127.0.0.1:7899")
+                    page.click("#ask")
+                    expect(page.locator("#details svg")).to_have_count(2, timeout=60_000)
+                    page.wait_for_timeout(1000)
+                    page.screenshot(path=FIGURES / f"playground-{name}.png", full_page=True)
+            finally:
+                process.terminate()
+
+
+def opened(browser: Browser, way: dict[str, object], url: str) -> Page:
+    size = {"width": way["width"], "height": way["height"]}
+    page = browser.new_context(viewport=size, color_scheme=way["scheme"]).new_page()  # type: ignore[arg-type]
+    for _ in range(60):
+        try:
+            page.goto(url)
+        except Exception:  # the playground is still starting
+            page.wait_for_timeout(1000)
+            continue
+        page.wait_for_load_state("networkidle")
+        return page
+    raise RuntimeError(f"{url} did not start")
+
+
+if __name__ == "__main__":
+    main()
