@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 from machine import processor, versions
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 PROGRAM = Path(sys.executable).with_name("pasta-chains")
 PORT = 7893
@@ -28,9 +28,11 @@ DEADLINE = 120_000
 _RENDERED = """() => new Promise(done => {
   const shown = document.querySelector('#preview');
   const editor = document.querySelector('#template .cm-content');
+  const before = shown.textContent;
   let pressed = 0;
   editor.addEventListener('keydown', () => { pressed = performance.now(); }, { once: true });
   new MutationObserver((_, watch) => {
+    if (shown.textContent === before) return;
     watch.disconnect();
     done(performance.now() - pressed);
   }).observe(shown, { childList: true, subtree: true, characterData: true });
@@ -64,11 +66,12 @@ def visit(page: Page, url: str) -> None:
 def first_answer(page: Page, url: str) -> None:
     """Ask until the model is loaded, and wait for both answers."""
     visit(page, url)
-    steered = page.locator("#steered textarea")
-    while not steered.input_value():
+    pictures = page.locator("#details svg")
+    while pictures.count() < 2:  # the model may still be loading
         page.click("#ask")
-        page.wait_for_timeout(500)
-    expect(page.locator("#details svg")).to_have_count(2, timeout=DEADLINE)
+        end = time.monotonic() + 3
+        while pictures.count() < 2 and time.monotonic() < end:
+            page.wait_for_timeout(50)
 
 
 def keys(page: Page, count: int) -> list[float]:
@@ -78,10 +81,9 @@ def keys(page: Page, count: int) -> list[float]:
     page.wait_for_timeout(1000)
     taken = []
     for _ in range(count):
-        waiting = page.evaluate_handle(f"{{ window.rendered = ({_RENDERED})(); }}")
+        page.evaluate(f"() => {{ window.rendered = ({_RENDERED})(); }}")
         editor.press("x")
         taken.append(float(page.evaluate("() => window.rendered")))
-        waiting.dispose()
         page.wait_for_timeout(200)
     return taken
 
