@@ -54,6 +54,17 @@ def version(
         raise typer.Exit
 
 
+OtherModel = Annotated[
+    str | None, typer.Option(help="Name or folder of a model instead of the embedded one.")
+]
+BaseUrl = Annotated[
+    str | None, typer.Option(help="A server with a model instead, as of pasta-chains serve.")
+]
+Heads = Annotated[
+    str | None, typer.Option(help="File with the model's heads, or default for a guess.")
+]
+
+
 @app.command()
 def demo(
     documents: Annotated[
@@ -63,15 +74,9 @@ def demo(
     trust: Annotated[
         str | None, typer.Option(help="Name of the file to believe where files disagree.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="A Hugging Face causal model instead of the embedded one.")
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="A server with a model instead, as of pasta-chains serve.")
-    ] = None,
-    profile: Annotated[
-        str | None, typer.Option(help="File with the model's heads, or default for a guess.")
-    ] = None,
+    model: OtherModel = None,
+    base_url: BaseUrl = None,
+    profile: Heads = None,
     questions: Annotated[
         int, typer.Option(min=0, help="Held-out questions in each line of the table; 0 for none.")
     ] = 60,
@@ -149,15 +154,9 @@ def inspect(
     template: Template,
     variables: Variables = None,
     given: Given = None,
-    model: Annotated[
-        str | None, typer.Option(help="Name or folder of a model instead of the embedded one.")
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="A server with a model instead, as of pasta-chains serve.")
-    ] = None,
-    profile: Annotated[
-        str | None, typer.Option(help="File with the model's heads, or default for a guess.")
-    ] = None,
+    model: OtherModel = None,
+    base_url: BaseUrl = None,
+    profile: Heads = None,
     alpha: Annotated[float | None, typer.Option(help="Instead of the profile's.")] = None,
     chat: Annotated[
         bool, typer.Option("--chat", help="Send it as one user message of a chat.")
@@ -355,15 +354,9 @@ def serve(
 
 @app.command()
 def playground(
-    model: Annotated[
-        str | None, typer.Option(help="Name or folder of a model instead of the embedded one.")
-    ] = None,
-    base_url: Annotated[
-        str | None, typer.Option(help="A server with a model instead, as of pasta-chains serve.")
-    ] = None,
-    profile: Annotated[
-        str | None, typer.Option(help="File with the model's heads, or default for a guess.")
-    ] = None,
+    model: OtherModel = None,
+    base_url: BaseUrl = None,
+    profile: Heads = None,
     results: Annotated[
         Path | None, typer.Option(help="Folder of what evaluate and profile wrote, to show.")
     ] = None,

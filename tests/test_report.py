@@ -159,13 +159,14 @@ def test_a_page_has_a_cell_for_each_head(model: SteeredModel, report: PromptRepo
 
 
 def test_json_holds_all_of_it(report: PromptReport) -> None:
+    assert report.steered is not None
     told = json.loads(json.dumps(report.to_dict()))
     assert SpanStr.from_dict(told["prompt"]) == PROMPT
     assert told["heads"] == {"1": [0, 2], "2": [3]}
     assert len(told["tokens"]) == len(report.tokens)
     assert told["tokens"][-1]["span"] is None
     assert told["attention"]["answer_steered"]
-    assert told["steered"]["text"] == report.steered.text  # type: ignore[union-attr]
+    assert told["steered"]["text"] == report.steered.text
 
 
 def test_a_prompt_without_emphasis_says_so(model: SteeredModel) -> None:
@@ -209,10 +210,10 @@ def url() -> Iterator[str]:
 def test_a_server_is_asked_the_same(url: str, report: PromptReport) -> None:
     remote = connect(url)
     found = inspect_prompt(remote, PROMPT, max_new_tokens=NEW)
-    assert (found.steered.text, found.unsteered.text) == (  # type: ignore[union-attr]
-        report.steered.text,  # type: ignore[union-attr]
-        report.unsteered.text,
-    )
+    assert found.steered is not None
+    assert report.steered is not None
+    assert found.steered.text == report.steered.text
+    assert found.unsteered.text == report.unsteered.text
     assert found.tokens == report.tokens
     assert found.shares is None
     assert "does not show its attention" in str(found.remark)

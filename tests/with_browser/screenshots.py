@@ -5,20 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from pasta_chains.playground.editing import SHIPPED, example
 
 ROOT = Path(__file__).parent.parent.parent
 FIGURES = ROOT / "docs" / "figures"
 PROGRAM = Path(sys.executable).with_name("pasta-chains")
-WAYS = {
-    "desktop": {"width": 1280, "height": 900, "scheme": "light"},
-    "desktop-dark": {"width": 1280, "height": 900, "scheme": "dark"},
-    "phone": {"width": 400, "height": 800, "scheme": "light"},
-    "phone-dark": {"width": 400, "height": 800, "scheme": "dark"},
+WAYS: dict[str, tuple[int, int, Literal["light", "dark"]]] = {
+    "desktop": (1280, 900, "light"),
+    "desktop-dark": (1280, 900, "dark"),
+    "phone": (400, 800, "light"),
+    "phone-dark": (400, 800, "dark"),
 }
 
 
@@ -33,10 +35,15 @@ def main() -> None:
         )
         with subprocess.Popen([PROGRAM, "playground", "--port", "7899"]) as process:
             try:
-                for name, way in WAYS.items():
-                    page = opened(browser, way, report.as_uri())
+                for name, (width, height, scheme) in WAYS.items():
+                    new_page = partial(
+                        browser.new_page,
+                        viewport={"width": width, "height": height},
+                        color_scheme=scheme,
+                    )
+                    page = opened(new_page(), report.as_uri())
                     page.screenshot(path=FIGURES / f"report-{name}.png", full_page=True)
-                    page = opened(browser, way, "http://127.0.0.1:7899")
+                    page = opened(new_page(), "http://127.0.0.1:7899")
                     page.click("#ask")
                     expect(page.locator("#details svg")).to_have_count(2, timeout=60_000)
                     page.wait_for_timeout(1000)
@@ -45,9 +52,7 @@ def main() -> None:
                 process.terminate()
 
 
-def opened(browser: Browser, way: dict[str, object], url: str) -> Page:
-    size = {"width": way["width"], "height": way["height"]}
-    page = browser.new_context(viewport=size, color_scheme=way["scheme"]).new_page()  # type: ignore[arg-type]
+def opened(page: Page, url: str) -> Page:
     for _ in range(60):
         try:
             page.goto(url)
