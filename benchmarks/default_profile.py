@@ -180,7 +180,7 @@ def _page(rows: list[Row], before: dict[str, float], samples: int) -> str:
             "",
             _verdict(rows),
             "",
-            "By `python benchmarks/default_profile.py --report docs/default-profile.md`: "
+            "By `python benchmarks/default_profile.py --report docs/results/default-profile.md`: "
             f"{versions('pasta-chains', 'torch', 'transformers')}, {processor()}.",
             "",
         ]
@@ -199,7 +199,7 @@ model = SteeredModel.from_pretrained("some/model", profile="default")
 ```
 
 This is a guess, and you have to ask for it: without a profile, emphasis is an error. Find the
-[heads of your model](profiling.md) when you can, and [measure](evaluation.md) what the guess does:
+[heads of your model](../how-to/profiling.md) when you can, and [measure](../how-to/evaluation.md) what the guess does:
 `pasta-chains evaluate MODEL --profile default --task …`. On the command line, `--profile default`
 says the same.
 

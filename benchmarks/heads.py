@@ -1,7 +1,7 @@
 """Does steering help the embedded model, and which heads? The whole way, from search to table.
 
     python benchmarks/heads.py search --work DIR
-    python benchmarks/heads.py table --work DIR --report docs/steering-results.md
+    python benchmarks/heads.py table --work DIR --report docs/results/steering.md
 
 `search` looks for heads on the training and validation splits of every task of the synthetic world,
 and writes the profile of the embedded model; `table` asks the test splits in every condition. Both
@@ -190,7 +190,7 @@ def _page(
             "# What steering does to the embedded model",
             "",
             "The paper's four tasks, rules for an agent, and documents that disagree, all in the "
-            "embedded model's world; [its page](embedded-model.md) tells how it came to follow "
+            "embedded model's world; [its page](../reference/embedded-model.md) tells how it came to follow "
             f"instructions often, but not reliably. {samples} samples of each task, greedy "
             "decoding; heads and alpha were chosen on other samples. Names are never those of its "
             f"training. Few-shot prompts have {EXAMPLES} worked examples, or as many as fit.",
@@ -228,8 +228,8 @@ def _averages(rows: list[Row]) -> list[str]:
 def _figures(found: Findings) -> list[str]:
     """The figures that `search --figures docs/figures` draws."""
     alone = (
-        f"![{task}: each head alone, whole layers, all heads](figures/heads-{task}.svg)\n"
-        f"![{task}: what each head adds](figures/map-{task}.svg)\n"
+        f"![{task}: each head alone, whole layers, all heads](../figures/heads-{task}.svg)\n"
+        f"![{task}: what each head adds](../figures/map-{task}.svg)\n"
         for task in found.alone
     )
     return [
@@ -237,8 +237,8 @@ def _figures(found: Findings) -> list[str]:
         "",
         "Lists of heads by their length, and the heads found with several alphas:",
         "",
-        "![mean over tasks by number of heads](figures/number-of-heads.svg)",
-        "![mean of each task by alpha](figures/alpha.svg)",
+        "![mean over tasks by number of heads](../figures/number-of-heads.svg)",
+        "![mean of each task by alpha](../figures/alpha.svg)",
         "",
         "Each head alone, on the training samples:",
         "",

@@ -7,6 +7,7 @@ in turns, and ratios are of runs of the same round. `overhead_page.py` writes th
 from __future__ import annotations
 
 import gc
+import os
 import shlex
 import sys
 import time
@@ -202,7 +203,8 @@ def main(
     bench = Bench.make(shape, minutes, most_gigabytes)
     difference = bench.check()
     cells = measure(bench, works, rounds)
-    text = page(shape, cells, difference, plot, command=shlex.join(["python", *sys.argv]))
+    picture = os.path.relpath(plot, report.parent if report else ".") if plot else None
+    text = page(shape, cells, difference, picture, command=shlex.join(["python", *sys.argv]))
     typer.echo(text)
     if report:
         report.write_text(text, encoding="utf-8")

@@ -20,11 +20,11 @@ _COLORS = {NONE: "0.6", FEW: "C0", SOME: "C1", ALL: "C3", SEKA: "C2", MASKED: "C
 
 
 def page(
-    shape: Shape, cells: Sequence[Cell], difference: float, plot: Path | None, command: str
+    shape: Shape, cells: Sequence[Cell], difference: float, plot: str | None, command: str
 ) -> str:
-    """The page, as Markdown."""
+    """The page, as Markdown; `plot` is where its picture is, from the page."""
     ordered = sorted(cells, key=lambda cell: (cell.work.rows, cell.work.padded, cell.work.tokens))
-    picture = [f"![Time and memory beside the unsteered model's]({plot.name})", ""] if plot else []
+    picture = [f"![Time and memory beside the unsteered model's]({plot})", ""] if plot else []
     lines = [
         "# Overhead of steering",
         "",

@@ -1,4 +1,4 @@
-"""How fast the playground is: `python benchmarks/playground.py --report docs/playground-speed.md`.
+"""How fast the playground is: `python benchmarks/playground.py --report docs/results/playground-speed.md`.
 
 Drives it in Debian's chromium, as a visitor would.
 """
@@ -118,7 +118,7 @@ def main(
     if report:
         about = (
             f"{starts} starts and {len(pressed)} key presses, in a browser on the same machine, by "
-            "`python benchmarks/playground.py --report docs/playground-speed.md`: "
+            "`python benchmarks/playground.py --report docs/results/playground-speed.md`: "
             f"{versions('pasta-chains', 'gradio', 'torch', 'transformers')}; {processor()}."
         )
         text = ["# How fast the playground is", "", *table, "", about, ""]

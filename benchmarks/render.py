@@ -93,7 +93,7 @@ def _origin(rounds: int) -> list[str]:
     return [
         "",
         f"Median of {rounds} renderings, by `python benchmarks/render.py --report "
-        f"docs/rendering-speed.md`: pasta-chains {pasta_chains.__version__}, Jinja "
+        f"docs/results/rendering-speed.md`: pasta-chains {pasta_chains.__version__}, Jinja "
         f"{version('jinja2')}, Python {platform.python_version()}, {processor()}.",
     ]
 

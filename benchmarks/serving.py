@@ -1,4 +1,4 @@
-"""What steering costs a server: `python benchmarks/serving.py --report docs/vllm-cost.md`.
+"""What steering costs a server: `python benchmarks/serving.py --report docs/results/vllm-cost.md`.
 
 A stock vLLM and one with the plugin run side by side and answer the same load in turns, so that
 both meet the same machine. To be run in the environment of `make test-vllm`.
@@ -204,7 +204,7 @@ def _page(seconds: int, rounds: int, table: list[str], caches: list[str]) -> lis
         "that its kernels take; with FlashAttention heads of 128 become 136. On a GPU: not "
         "measured.",
         "",
-        f"Median of {rounds} turns, by `python benchmarks/serving.py --report docs/vllm-cost.md`: "
+        f"Median of {rounds} turns, by `python benchmarks/serving.py --report docs/results/vllm-cost.md`: "
         f"{versions('pasta-chains', 'vllm', 'torch', 'transformers')}, float32, compiled; "
         f"{processor()}.",
     ]

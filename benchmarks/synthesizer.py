@@ -117,7 +117,7 @@ def _origin(rounds: int) -> str:
     return (
         "Ours is faster where texts are cut into words, because it counts the tokens of a word "
         f"once. Median of {rounds} answers, in turns, by `python benchmarks/synthesizer.py "
-        f"--report docs/llama-index-overhead.md`: {packages}, {processor()}."
+        f"--report docs/results/llama-index-overhead.md`: {packages}, {processor()}."
     )
 
 

@@ -20,7 +20,7 @@ ALPHA = 0.1
 def default_profile(head_counts: Mapping[int, int]) -> HeadProfile:
     """A guess: every head of some layers, steered less than with a profile that was found.
 
-    `docs/default-profile.md` tells what it was measured on; of no other model is it known whether
+    `docs/results/default-profile.md` tells what it was measured on; of no other model is it known whether
     it helps or harms.
 
     Args:
@@ -51,5 +51,5 @@ def band(head_counts: Mapping[int, int], begin: float, end: float, alpha: float)
     return HeadProfile(
         {layer: range(head_counts[layer]) for layer in chosen},
         alpha,
-        source="a guess, not found on this model: see docs/default-profile.md",
+        source="a guess, not found on this model: see docs/results/default-profile.md",
     )

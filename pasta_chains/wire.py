@@ -1,7 +1,7 @@
 """How emphasis travels to a server: a small schema, its version, and what it may say.
 
 It is one JSON text under the name `pasta_chains` among the `vllm_xargs` of a request.
-`docs/vllm.md` describes it for people who write clients.
+`docs/how-to/vllm.md` describes it for people who write clients.
 """
 
 from __future__ import annotations

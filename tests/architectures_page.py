@@ -1,4 +1,4 @@
-"""Writes docs/architectures.md: `python tests/architectures_page.py`."""
+"""Writes docs/reference/architectures.md: `python tests/architectures_page.py`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pasta_chains.attention import BIAS, HEADS
 from pasta_chains.errors import UnsupportedModelError
 from pasta_chains.steerable import make_steerable
 
-PAGE = Path(__file__).parent.parent / "docs" / "architectures.md"
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "architectures.md"
 HOW = {
     "sdpa": "beside sdpa",
     "eager": "in its own eager attention",

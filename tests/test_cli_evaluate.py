@@ -222,7 +222,7 @@ def test_broken_answers_are_told_and_cut_off_ones_asked_again(
 def test_the_docs_tell_of_every_option(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text("utf-8")
+    page = (Path(__file__).parent.parent / "docs" / "how-to" / "evaluation.md").read_text("utf-8")
     told = page.split("### Options")[1].split("###")[0]
     _, out, _ = run(capsys, monkeypatch, "--help")
     found = set(re.findall(r"--[a-z-]+[a-z]", re.sub(r"\x1b\[[0-9;]*m", "", out)))

@@ -18,7 +18,7 @@ from pasta_chains.profile import FILE_NAME
 from pasta_chains.remote.connection import Connection
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SCRIPTS = sorted((ROOT / "docs").rglob("*.py"))
 _BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -70,7 +70,7 @@ def test_snippets_run_and_print_what_they_show(
 
 
 def test_the_readmes_table_is_the_one_that_the_demo_wrote() -> None:
-    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    results = (ROOT / "docs" / "results" / "demo.md").read_text(encoding="utf-8")
     table = results[results.index("| Questions") :].strip()
     assert table in (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -78,7 +78,7 @@ def test_the_readmes_table_is_the_one_that_the_demo_wrote() -> None:
 def test_the_demos_table_is_what_emphasis_is_for() -> None:
     """The shipped model is good enough to show it: a new one must be, too."""
     shares: dict[tuple[str, str], list[float]] = {}
-    for line in (ROOT / "docs" / "results.md").read_text(encoding="utf-8").splitlines():
+    for line in (ROOT / "docs" / "results" / "demo.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if cells[-1].endswith("%"):
             group, condition, *numbers = cells
@@ -94,7 +94,7 @@ def test_the_demos_table_is_what_emphasis_is_for() -> None:
 
 
 def test_the_query_engine_follows_the_trusted_node() -> None:
-    page = (ROOT / "docs" / "llama-index-query-engine.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "results" / "llama-index-query-engine.md").read_text(encoding="utf-8")
     trusted = {
         policy: float(share)
         for policy, share in re.findall(r"^\| documents \| (.+?) \| ([\d.]+)% ", page, re.MULTILINE)
@@ -105,7 +105,7 @@ def test_the_query_engine_follows_the_trusted_node() -> None:
 
 
 def test_heads_are_found_in_less_than_a_third_of_the_time() -> None:
-    page = (ROOT / "docs" / "profiling-speed.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "results" / "profiling-speed.md").read_text(encoding="utf-8")
     line = re.search(r"^\| all \|.* ([\d.]+) s \| ([\d.]+) s \|", page, re.MULTILINE)
     assert line
     trying, searching = map(float, line.groups())
@@ -113,14 +113,14 @@ def test_heads_are_found_in_less_than_a_third_of_the_time() -> None:
 
 
 def test_the_table_of_six_tasks_is_of_the_shipped_heads() -> None:
-    page = (ROOT / "docs" / "steering-results.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "results" / "steering.md").read_text(encoding="utf-8")
     profile = HeadProfile.load(MODEL / FILE_NAME)
     shown = ", ".join(f"layer {layer}: {list(heads)}" for layer, heads in profile.heads.items())
     assert f" heads: {len(profile)} heads ({shown}), alpha {profile.alpha}\n" in page
 
 
 def test_the_default_profile_is_the_guess_that_did_best() -> None:
-    page = (ROOT / "docs" / "default-profile.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "results" / "default-profile.md").read_text(encoding="utf-8")
     (shipped,) = re.findall(r'`"default"` steers (.+)\.$', page, re.MULTILINE)
     assert f"the best is {shipped}." in page
     assert shipped.endswith(f", alpha {ALPHA}")

@@ -279,7 +279,7 @@ def test_a_regular_expression_that_is_none_names_its_row() -> None:
 
 
 def test_the_example_in_the_docs_is_a_task() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text("utf-8")
+    page = (Path(__file__).parent.parent / "docs" / "how-to" / "evaluation.md").read_text("utf-8")
     lines = page.split("```json\n")[1].split("```")[0].splitlines()
     first, second = qa_task([json.loads(line) for line in lines]).samples
     assert first.prompts[0].emphasized() == ("Be brief.",)

@@ -15,7 +15,7 @@ from pasta_chains.errors import EmphasisDroppedWarning
 from pasta_chains.spans import SpanStr, emphasize
 from pasta_chains.template import Environment
 
-PAGE = Path(__file__).parent.parent / "docs" / "template-reference.md"
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "template-language.md"
 _ROW = re.compile(r"^\| (`.*?) \| (\w[\w ]*) \| `(.*)` \| `(.*)` \|$", re.MULTILINE)
 ROWS = [
     (names, verdict, example.replace(r"\|", "|"), result.replace(r"\n", "\n"))

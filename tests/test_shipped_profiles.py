@@ -24,7 +24,7 @@ from pasta_chains.profile import FILE_NAME, HeadProfile
 from pasta_chains.spans import Span, SpanStr
 
 FOLDER = Path(pasta_chains.__file__).parent / "profiles"
-PAGE = Path(__file__).parent.parent / "docs" / "shipped-profiles.md"
+PAGE = Path(__file__).parent.parent / "docs" / "reference" / "shipped-profiles.md"
 LLAMA, GPTJ = "huggyllama/llama-7b", "EleutherAI/gpt-j-6b"
 QWEN = [f"Qwen/Qwen3-{size}B-Base" for size in (4, 8, 14)]
 TASKS = ["biasbios", "counterfact", "jsonformat", "pronchange"]

@@ -13,7 +13,7 @@ from marked import bracketed
 
 from pasta_chains.template import Environment, shipped_templates
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parent.parent / "docs" / "reference"
 _SHOWN = re.compile(r"```yaml\n(.*?)^```.*?```text\n(.*?)\n```", re.DOTALL | re.MULTILINE)
 
 

@@ -88,7 +88,7 @@ class PromptReport:
         return sorted(found, key=lambda one: -max(one.unsteered or 0, one.steered or 0))
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as what JSON can hold; see docs/inspection.md for what is in it."""
+        """Everything, as what JSON can hold; see docs/how-to/inspection.md for what is in it."""
         heads = self.profile and {str(layer): [*them] for layer, them in self.profile.heads.items()}
         return {
             "model": self.model,

@@ -158,13 +158,14 @@ def show() -> None:
 
 FEATURES = {
     "langchain": Feature(
-        lambda: import_module("pasta_chains.langchain"), script("langchain/chain.py")
+        lambda: import_module("pasta_chains.langchain"), script("how-to/langchain/chain.py")
     ),
     "llama-index": Feature(
-        lambda: import_module("pasta_chains.llama_index"), script("llama_index/query_engine.py")
+        lambda: import_module("pasta_chains.llama_index"),
+        script("how-to/llama_index/query_engine.py"),
     ),
     "agents": Feature(
-        lambda: import_module("pasta_chains.langchain.agents"), script("langchain/agent.py")
+        lambda: import_module("pasta_chains.langchain.agents"), script("how-to/langchain/agent.py")
     ),
     "selection": Feature(select, select),
     "structured": Feature(choose, choose),
