@@ -64,7 +64,7 @@ def test_snippets_run_and_print_what_they_show(
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__main__"}
     for block in _BLOCK.findall(page.read_text(encoding="utf-8")):
-        exec(compile(block, str(page), "exec"), names)
+        exec(compile(block, str(page), "exec", dont_inherit=True), names)
         printed = capsys.readouterr().out.splitlines()
         assert printed == _shown(block)
 
