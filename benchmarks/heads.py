@@ -190,8 +190,8 @@ def _page(
             "# What steering does to the embedded model",
             "",
             "The paper's four tasks, rules for an agent, and documents that disagree, all in the "
-            "embedded model's world; [its page](../reference/embedded-model.md) tells how it came to "
-            f"follow instructions often, but not reliably. {samples} samples of each task, greedy "
+            "embedded model's world; [its page](../reference/embedded-model.md) tells how it came "
+            f"to follow instructions often, but not reliably. {samples} samples of each task, greedy "
             "decoding; heads and alpha were chosen on other samples. Names are never those of its "
             f"training. Few-shot prompts have {EXAMPLES} worked examples, or as many as fit.",
             "",
