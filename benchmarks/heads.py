@@ -192,8 +192,9 @@ def _page(
             "The paper's four tasks, rules for an agent, and documents that disagree, all in the "
             "embedded model's world; [its page](../reference/embedded-model.md) tells how it came "
             f"to follow instructions often, but not reliably. {samples} samples of each task, "
-            "greedy decoding; heads and alpha were chosen on other samples. Names are never those of "
-            f"its training. Few-shot prompts have {EXAMPLES} worked examples, or as many as fit.",
+            "greedy decoding; heads and alpha were chosen on other samples. Names are never those "
+            f"of its training. Few-shot prompts have {EXAMPLES} worked examples, or as many as "
+            "fit.",
             "",
             *_averages(rows),
             "",
