@@ -194,7 +194,9 @@ def _every(name: str) -> str:
 _INTRODUCTION = """\
 # Steer a model that has no head profile
 
-```
+```python
+from pasta_chains import SteeredModel
+
 model = SteeredModel.from_pretrained("some/model", profile="default")
 ```
 

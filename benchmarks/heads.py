@@ -268,6 +268,8 @@ def _about(
         ),
         **about_run(model),
         "machine": processor(),
+        "command": "`python benchmarks/heads.py table --work DIR "
+        "--report docs/results/steering.md`, after `search`",
     }
 
 
