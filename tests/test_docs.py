@@ -81,7 +81,7 @@ def test_blocks_run_and_print_what_they_show(
     names: dict[str, object] = {"__name__": "__main__"}
     for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
         if language == "python":
-            exec(compile(block, str(page), "exec"), names)
+            exec(compile(block, str(page), "exec", dont_inherit=True), names)
             assert capsys.readouterr().out.splitlines() == _shown(block)
         elif language == "sh":
             Shell(tmp_path, monkeypatch, capsys).run(block)
