@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn
 
+import httpx
 import pytest
 from transformers import LlamaConfig
 
@@ -56,10 +57,12 @@ class Shell:
     def __init__(
         self,
         folder: Path,
+        server: str,
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
         self.folder = folder
+        self.server = server
         self.monkeypatch = monkeypatch
         self.capsys = capsys
 
@@ -114,7 +117,11 @@ class Shell:
             assert not word.startswith("--") or word in told, word
 
     def _curl(self, arguments: list[str]) -> None:
-        """tests/with_vllm asks a server; here the emphasis is read."""
+        """tests/with_vllm sends texts to a server; here their emphasis is read."""
+        if "-d" not in arguments:
+            url = arguments[-1].replace("http://localhost:8000", self.server)
+            assert httpx.get(url).status_code == 200
+            return
         body = json.loads(arguments[arguments.index("-d") + 1])
         emphasis = Emphasis.parse(body["vllm_xargs"][KEY])
         assert all(end <= len(body["prompt"]) for _, end, *_ in emphasis.spans)

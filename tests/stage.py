@@ -77,13 +77,14 @@ def _save(model: Any, folder: Path) -> None:
     tiny.tokenizer().save_pretrained(folder)
 
 
-def lay_out(folder: Path, models: Path, *, embedded: bool) -> None:
+def lay_out(folder: Path, models: Path, *, embedded: bool, rows: int) -> None:
     """Put everything into the folder in which a page is read.
 
     Args:
         folder: That one.
         models: Where `models` made them.
         embedded: Whether `MODEL` is the embedded model, and not a random one.
+        rows: Of the paper's data.
     """
     shutil.copytree(models, folder, dirs_exist_ok=True)
     if embedded:
@@ -98,8 +99,8 @@ def lay_out(folder: Path, models: Path, *, embedded: bool) -> None:
     (folder / "DIR" / "rumor.txt").write_text(f"{CLUB} Bartholomew Quist.")
     _lines(folder / "mine.jsonl", [_mine(number) for number in range(600)])
     _lines(folder / "questions.jsonl", [_mine(number) for number in range(12)])
-    _lines(folder / "bios.jsonl", [_biography(number) for number in range(600)])
-    facts = json.dumps([_fact(number) for number in range(600)])
+    _lines(folder / "bios.jsonl", [_biography(number) for number in range(rows)])
+    facts = json.dumps([_fact(number) for number in range(rows)])
     (folder / "counterfact.json").write_text(facts)
     (folder / "DATA" / "counterfact.json").write_text(facts)
 

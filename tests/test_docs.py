@@ -77,14 +77,15 @@ def test_blocks_run_and_print_what_they_show(
     monkeypatch.setattr("pasta_chains.remote.model.Connection", connection)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
-    stage.lay_out(tmp_path, models, embedded=page.parent.name == "tutorials")
+    rows = 600 if page.name == "profiling.md" else 60  # which a search by default asks for
+    stage.lay_out(tmp_path, models, embedded=page.parent.name == "tutorials", rows=rows)
     names: dict[str, object] = {"__name__": "__main__"}
     for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
         if language == "python":
             exec(compile(block, str(page), "exec", dont_inherit=True), names)
             assert capsys.readouterr().out.splitlines() == _shown(block)
         elif language == "sh":
-            Shell(tmp_path, monkeypatch, capsys).run(block)
+            Shell(tmp_path, server, monkeypatch, capsys).run(block)
         elif language == "json":
             assert [*map(json.loads, re.split(r"\n(?=\{)", block))]
         elif language == "yaml":
@@ -175,12 +176,16 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_page_has_an_example_that_runs(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    server: str,
 ) -> None:
     """A result's is the command that wrote it: whether it has these options is asked here."""
     text = page.read_text(encoding="utf-8")
     if page.parent.name == "results":
-        shell = Shell(tmp_path, monkeypatch, capsys)
+        shell = Shell(tmp_path, server, monkeypatch, capsys)
         written = re.findall(r"`(?:python|pasta-chains) (.*--report docs/results/.*)`", text)
         assert written
         for command in written:
