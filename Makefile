@@ -7,8 +7,9 @@ VLLM := .venv-vllm
 
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
+export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo notebooks test test-browser test-docs test-lowest test-newest test-vllm test-wheel screenshots check clean
+.PHONY: demo docs notebooks test test-browser test-docs test-lowest test-newest test-vllm test-wheel screenshots check clean
 
 demo: $(READY)  ## The main job, on the embedded model
 	$(BIN)/pasta-chains demo
@@ -25,8 +26,11 @@ screenshots: $(READY)  ## For the docs; needs chromium, too
 notebooks: $(READY)  ## Of the tutorials, from their pages
 	$(BIN)/python tests/notebooks.py
 
+docs: $(READY)  ## The site, in site/
+	$(BIN)/python -m mkdocs build
+
 test-docs: $(READY)  ## What the pages show is what happens
-	$(BIN)/python -m pytest -q tests/test_docs.py tests/test_notebooks.py tests/test_development.py
+	$(BIN)/python -m pytest -q tests/test_docs.py tests/test_notebooks.py tests/test_site.py tests/test_development.py
 
 # Each in an environment of its own, with the versions in tests/versions.
 test-lowest test-newest: test-%: .venv-%/.ready
@@ -44,7 +48,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .venv-* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VLLM)/.ready: pyproject.toml constraints.txt tests/with_vllm/install.py

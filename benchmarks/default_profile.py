@@ -194,12 +194,15 @@ def _every(name: str) -> str:
 _INTRODUCTION = """\
 # Steer a model that has no head profile
 
-```
+```python
+from pasta_chains import SteeredModel
+
 model = SteeredModel.from_pretrained("some/model", profile="default")
 ```
 
 This is a guess, and you have to ask for it: without a profile, emphasis is an error. Find the
-[heads of your model](../how-to/profiling.md) when you can, and [measure](../how-to/evaluation.md) what the guess does:
+[heads of your model](../how-to/profiling.md) when you can, and
+[measure](../how-to/evaluation.md) what the guess does:
 `pasta-chains evaluate MODEL --profile default --task …`. On the command line, `--profile default`
 says the same.
 

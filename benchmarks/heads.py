@@ -190,10 +190,11 @@ def _page(
             "# What steering does to the embedded model",
             "",
             "The paper's four tasks, rules for an agent, and documents that disagree, all in the "
-            "embedded model's world; [its page](../reference/embedded-model.md) tells how it came to follow "
-            f"instructions often, but not reliably. {samples} samples of each task, greedy "
-            "decoding; heads and alpha were chosen on other samples. Names are never those of its "
-            f"training. Few-shot prompts have {EXAMPLES} worked examples, or as many as fit.",
+            "embedded model's world; [its page](../reference/embedded-model.md) tells how it came "
+            f"to follow instructions often, but not reliably. {samples} samples of each task, "
+            "greedy decoding; heads and alpha were chosen on other samples. Names are never those "
+            f"of its training. Few-shot prompts have {EXAMPLES} worked examples, or as many as "
+            "fit.",
             "",
             *_averages(rows),
             "",
@@ -267,6 +268,8 @@ def _about(
         ),
         **about_run(model),
         "machine": processor(),
+        "command": "`python benchmarks/heads.py table --work DIR "
+        "--report docs/results/steering.md`, after `search`",
     }
 
 

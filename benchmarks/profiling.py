@@ -134,7 +134,8 @@ def _preface(every: int, samples: int) -> list[str]:
         "",
         f"Seconds for one of the {every} heads of the embedded model, on {samples} samples of each "
         "task: when every prompt is asked anew, as in an evaluation, and as the "
-        "[search](../how-to/profiling.md) does it, its share of what is done once for all heads included.",
+        "[search](../how-to/profiling.md) does it, its share of what is done once for all heads "
+        "included.",
         "",
     ]
 
@@ -144,8 +145,8 @@ def _origin(heads: int, batch_size: int) -> str:
     return (
         "The last column counts samples whose score is the same in both; where it differs, two "
         "tokens were equally likely but for rounding. By `python benchmarks/profiling.py --report "
-        f"docs/results/profiling-speed.md`, {heads} heads, {batch_size} prompts in a batch: {packages}, "
-        f"{processor()}."
+        f"docs/results/profiling-speed.md`, {heads} heads, {batch_size} prompts in a batch: "
+        f"{packages}, {processor()}."
     )
 
 

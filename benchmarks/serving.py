@@ -204,7 +204,8 @@ def _page(seconds: int, rounds: int, table: list[str], caches: list[str]) -> lis
         "that its kernels take; with FlashAttention heads of 128 become 136. On a GPU: not "
         "measured.",
         "",
-        f"Median of {rounds} turns, by `python benchmarks/serving.py --report docs/results/vllm-cost.md`: "
+        f"Median of {rounds} turns, by `python benchmarks/serving.py --report "
+        "docs/results/vllm-cost.md`: "
         f"{versions('pasta-chains', 'vllm', 'torch', 'transformers')}, float32, compiled; "
         f"{processor()}.",
     ]

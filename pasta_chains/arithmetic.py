@@ -149,6 +149,6 @@ def _bias_channels(bias: Tensor, key: Tensor) -> Tensor:
     high = bias.to(key.dtype)
     parts = [high]
     if key.dtype in (torch.bfloat16, torch.float16):
-        # One channel would err by up to 1.3 % in a token's weight, two by 1.2e-5.
+        # One channel would err by up to 1.6 % in a token's weight, two by 3e-5.
         parts.append((bias - high.float()).to(key.dtype))
     return torch.stack(parts, -1)[:, None].expand(rows, heads, keys, len(parts))

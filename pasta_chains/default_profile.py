@@ -20,8 +20,8 @@ ALPHA = 0.1
 def default_profile(head_counts: Mapping[int, int]) -> HeadProfile:
     """A guess: every head of some layers, steered less than with a profile that was found.
 
-    `docs/results/default-profile.md` tells what it was measured on; of no other model is it known whether
-    it helps or harms.
+    `docs/results/default-profile.md` tells what it was measured on; of no other model is it known
+    whether it helps or harms.
 
     Args:
         head_counts: For each layer with attention its number of heads.

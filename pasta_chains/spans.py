@@ -57,20 +57,23 @@ class SpanStr(str):
     Operations that keep track of characters keep the spans exactly; the others return a plain
     `str` with an `EmphasisDroppedWarning`. Only what happens inside C code on a *plain* string
     cannot be seen: write `concat(pieces)` rather than `"".join(pieces)`.
-
-    Args:
-        text: The characters. The spans of a `SpanStr` are kept, inside the new ones.
-        spans: `Span`s, or tuples `(start, end[, alpha[, name]])`. Where spans nest, the innermost
-            one wins. Where two cross, the later one wins and the earlier one ends there.
-
-    Raises:
-        EmphasisError: The text is not a `str`, or a span is malformed or reaches beyond it.
     """
 
     __slots__ = ("_spans",)
     _spans: tuple[Span, ...]
 
     def __new__(cls, text: str = "", spans: Iterable[SpanLike] = ()) -> Self:
+        """Mark characters of a text.
+
+        Args:
+            text: The characters. The spans of a `SpanStr` are kept, inside the new ones.
+            spans: `Span`s, or tuples `(start, end[, alpha[, name]])`. Where spans nest, the
+                innermost one wins. Where two cross, the later one wins and the earlier one ends
+                there.
+
+        Raises:
+            EmphasisError: The text is not a `str`, or a span is malformed or reaches beyond it.
+        """
         if not isinstance(text, str):
             raise EmphasisError(
                 f"Only a str can carry emphasis, not {type(text).__name__}: {text!r}. "

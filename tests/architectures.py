@@ -78,8 +78,8 @@ _NAMES_BY_VALUE: list[tuple[object, str]] = [
         prefix_dense_intermediate_size feed_forward_size"""),
     (128, """max_position_embeddings n_positions n_ctx max_seq_len max_target_positions
         max_source_positions num_position_embeddings context_length model_max_length"""),
-    (360, """vocab_size decoder_vocab_size vocab_size_per_layer_input pronunciation_vocab_size
-        shape_vocab_size"""),
+    (360, """vocab_size unpadded_vocab_size decoder_vocab_size vocab_size_per_layer_input
+        pronunciation_vocab_size shape_vocab_size"""),
     (_SPREAD, """initializer_range init_std embed_init_std initializer_factor
         embedding_initializer_range"""),
     (True, "is_decoder"),
@@ -125,6 +125,7 @@ _OF_TYPE: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 1, "index_topk": 4,
         "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 8},
     },
+    "dory": _SLIDES | {"num_hidden_layers": 4, "n_input_layers": 1, "n_output_layers": 1},
     "dots1": _SLIDES,
     "dots3_note": {"text_config": _DOTS3},
     "dots3_note_text": _DOTS3,
@@ -137,6 +138,10 @@ _OF_TYPE: dict[str, dict[str, Any]] = {
     "granitemoehybrid": _SCANS,
     # It counts a layer once for each pass through it: 1 in a stack, 2 * (3 + 1) passes.
     "hrm_text": {"num_layers_per_stack": 1, "num_hidden_layers": 8},
+    "inkling2_loop_text": {
+        "num_hidden_layers": 4, "n_layers_per_attn_res_block": 1, "loop_layer_index_start": 1,
+        "loop_layer_index_end": 3,
+    },
     "inkling_text": {"logits_mup_width_multiplier": 1.0},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
     "laguna": _SLIDES,

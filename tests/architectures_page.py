@@ -28,6 +28,22 @@ HOW = {
     "pass on": "beside sdpa, by a hook",
 }
 
+EXAMPLE = """\
+```python
+from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
+
+from pasta_chains import SteeredModel, UnsupportedModelError
+from pasta_chains.demo import MODEL
+
+config = MambaConfig(vocab_size=32, hidden_size=16, num_hidden_layers=1)
+try:
+    SteeredModel(MambaForCausalLM(config), AutoTokenizer.from_pretrained(MODEL))
+except UnsupportedModelError as error:
+    print(str(error).split(", so")[0])
+# > The layers of MambaForCausalLM do not pass the steering on to their attention
+```
+"""
+
 
 def fused(model_type: str) -> tuple[str, float]:
     """How a type is steered, and its largest error, in prefill and in decode steps."""
@@ -84,6 +100,7 @@ def page() -> str:
         "error is the largest difference of a logit, where 1 is 1e-5, or 2e-6 of the largest "
         f"logit if that is more: {within} of {len(steered)} types are below 1.",
         "",
+        EXAMPLE,
         "| type | steered | error |",
         "| --- | --- | ---: |",
         *(f"| {name} | {how} | {error:.2f} |" for name, (how, error) in steered.items()),

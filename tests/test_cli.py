@@ -174,7 +174,7 @@ def test_bad_input_is_one_message_and_exit_status_2(
 def test_the_installed_command_exits_with_2() -> None:
     """As a person runs it, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "pasta_chains.cli", "demo", "--documents", "nowhere"],
+        [sys.executable, "-m", "pasta_chains", "demo", "--documents", "nowhere"],
         capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
     assert done.returncode == 2

@@ -1,15 +1,20 @@
-"""Every Python snippet of README and docs runs, in order, as a reader would type it."""
+"""Every block of README and docs runs, in order, as a reader would type it."""
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
+import stage
+import yaml
 from fake_server import fake_server
+from shell import Shell
 
 from pasta_chains import HeadProfile, SteeredModel
 from pasta_chains.default_profile import ALPHA
@@ -19,8 +24,9 @@ from pasta_chains.remote.connection import Connection
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SCRIPTS = sorted((ROOT / "docs").rglob("*.py"))
-_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SCRIPTS = sorted((ROOT / "docs" / "how-to").rglob("*.py"))
+ON_VLLM = 'python title="where vLLM is installed"'
+BLOCK = re.compile(r"^```(.*?)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 # LlamaIndex looks for LangChain when it is given an embedding model, and that tells of its end.
@@ -49,24 +55,44 @@ def server() -> Iterator[str]:
         yield serving.url
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    stage.models(folder)
+    return folder
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_snippets_run_and_print_what_they_show(
+def test_blocks_run_and_print_what_they_show(
     page: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    models: Path,
     server: str,
 ) -> None:
     def connection(url: str, *args: Any, **kwargs: Any) -> Connection:
         return Connection(url.replace("http://localhost:8000", server), *args, **kwargs)
 
     monkeypatch.setattr("pasta_chains.remote.model.Connection", connection)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
+    rows = 600 if page.name == "profiling.md" else 60  # which a search by default asks for
+    stage.lay_out(tmp_path, models, embedded=page.parent.name == "tutorials", rows=rows)
     names: dict[str, object] = {"__name__": "__main__"}
-    for block in _BLOCK.findall(page.read_text(encoding="utf-8")):
-        exec(compile(block, str(page), "exec", dont_inherit=True), names)
-        printed = capsys.readouterr().out.splitlines()
-        assert printed == _shown(block)
+    for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if language == "python":
+            exec(compile(block, str(page), "exec", dont_inherit=True), names)
+            assert capsys.readouterr().out.splitlines() == _shown(block)
+        elif language == "sh":
+            Shell(tmp_path, server, monkeypatch, capsys).run(block)
+        elif language == "json":
+            assert [*map(json.loads, re.split(r"\n(?=\{)", block))]
+        elif language == "yaml":
+            assert [*yaml.safe_load_all(block)]
+        else:
+            # What needs vLLM is run by tests/with_vllm.
+            assert language in ("text", ON_VLLM), f"a block of {language or 'no language'}"
 
 
 def test_the_readmes_table_is_the_one_that_the_demo_wrote() -> None:
@@ -146,3 +172,26 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_page_has_an_example_that_runs(
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    server: str,
+) -> None:
+    """A result's is the command that wrote it: whether it has these options is asked here."""
+    text = page.read_text(encoding="utf-8")
+    if page.parent.name == "results":
+        shell = Shell(tmp_path, server, monkeypatch, capsys)
+        written = re.findall(r"`(?:python|pasta-chains) (.*--report docs/results/.*)`", text)
+        assert written
+        for command in written:
+            start = "" if command.startswith("benchmarks/") else "-m pasta_chains "
+            shell.run(f"python {start}{command}")
+    elif page.parent.name == "shipped-templates":
+        assert "```yaml" in text  # which test_shipped_templates.py renders
+    else:
+        assert re.search(r"^```(python|sh)\n", text, re.MULTILINE)

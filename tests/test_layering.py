@@ -44,7 +44,8 @@ LAYERS = [
     ["profiling"],
     ["demo"],
     ["playground"],
-    ["cli", "__main__"],
+    ["cli"],
+    ["__main__"],
 ]
 LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 HEAVY = {"torch", "transformers", "tokenizers", "safetensors"}

@@ -47,12 +47,14 @@ class PastaLLM(StructuredPredictions):
         model: The loaded model, or one on a server; several instances may share one.
         base_url: Where a vLLM server with the model is, instead of `model`.
         api_key: What that server was started with, if it was.
+        **kwargs: The attributes below, and fields of LlamaIndex's `LLM`, such as `system_prompt`.
+
+    Attributes:
         max_new_tokens: Longest answer; None for the model's default.
         alpha: Instead of the profile's; None keeps it.
         use_chat_template: Send prompts as chat messages. By default the model continues a prompt
             as it stands.
         generation_arguments: For transformers' `generate`.
-        **kwargs: Fields of LlamaIndex's `LLM`, such as `system_prompt`.
 
     Raises:
         EmphasisError: The system prompt carries emphasis, which LlamaIndex would drop.

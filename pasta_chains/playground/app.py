@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import gradio as gr
 
@@ -46,16 +45,19 @@ def launch(
     host: str = "127.0.0.1",
     port: int | None = None,
     results: Path | None = None,
-    **arguments: Any,
-) -> Any:
-    """Serve the page; returns when it is stopped.
+    block: bool = True,
+) -> str:
+    """Serve the page, and say where.
 
     Args:
         load: Loads the model, while the page is already there.
         host: Address to listen on; by default this machine alone can reach it.
         port: Of the page; by default the first free one from 7860.
         results: Folder of what `evaluate` and `profile` wrote.
-        **arguments: Further ones of Gradio's `launch`.
+        block: Whether to return only when it is stopped.
+
+    Returns:
+        Its address.
 
     Raises:
         DocumentError: There is no such folder of results.
@@ -65,12 +67,18 @@ def launch(
     theme = gr.themes.Default(
         font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )
-    return build(Served(load), results).launch(
+    page = build(Served(load), results)
+    _, url, _ = page.launch(
         server_name=host,
         server_port=port,
         share=False,
         theme=theme,
         css=_CSS,
         footer_links=[],
-        **arguments,
+        quiet=True,  # it would offer a public link
+        prevent_thread_lock=True,
     )
+    print(f"The playground is at {url} until you stop it with Ctrl+C.", flush=True)
+    if block:
+        page.block_thread()
+    return str(url)

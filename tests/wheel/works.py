@@ -150,7 +150,7 @@ def show() -> None:
 
     from pasta_chains.playground import launch
 
-    _, url, _ = launch(model, prevent_thread_lock=True, quiet=True)
+    url = launch(model, block=False)
     with urlopen(url) as page:
         assert b"pasta_chains" in page.read()
     gradio.close_all()

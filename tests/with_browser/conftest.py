@@ -9,11 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from fake_server import fake_server
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from pasta_chains import SteeredModel
+from pasta_chains.demo import MODEL
 
 DEADLINE = 120
 """Seconds; generous, as other tests may run at the same time."""
@@ -23,6 +28,23 @@ DEADLINE = 120
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     results = tmp_path_factory.mktemp("results")
     (results / "results.md").write_text("| task | share |\n| --- | --- |\n| rules | 12% |\n")
+    with _playground(results.parent / "local.log", "--results", str(results)) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def served_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A playground that asks a server; a stand-in for vLLM, with the embedded model."""
+    log = tmp_path_factory.mktemp("served") / "served.log"
+    with (
+        fake_server(SteeredModel.from_pretrained(MODEL)) as server,
+        _playground(log, "--base-url", server.url) as found,
+    ):
+        yield found
+
+
+@contextmanager
+def _playground(log_file: Path, *options: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -34,10 +56,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     with (
-        Path(results.parent / "playground.log").open("w+") as log,
-        subprocess.Popen(
-            [*command, "--results", str(results)], stdout=log, stderr=log, env=environment
-        ) as process,
+        log_file.open("w+") as log,
+        subprocess.Popen([*command, *options], stdout=log, stderr=log, env=environment) as process,
     ):
         try:
             _wait(f"http://127.0.0.1:{port}", process)

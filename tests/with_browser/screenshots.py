@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/how-to/playground.md and docs/how-to/inspection.md: `make screenshots`."""
+"""Takes the pictures of the playground and of a report for the docs: `make screenshots`."""
 
 from __future__ import annotations
 

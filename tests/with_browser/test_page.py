@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 OFFICE = "The keeper of the Marrow lighthouse is Ines Aldane."
 BLOG = "The keeper of the Marrow lighthouse is Tobias Renk."
@@ -133,3 +133,20 @@ def test_a_stopped_answer_leaves_the_page_alive(page: Page) -> None:
     page.click("#ask")
     page.click("#stop")
     assert answer(page) == (OFFICE, BLOG)
+
+
+def test_a_server_answers_without_the_picture_of_attention(
+    browser: Browser, served_url: str
+) -> None:
+    page = browser.new_page()
+    page.goto(served_url)
+    page.wait_for_selector("#ask")
+    page.click("#ask")
+    expect(page.locator("#steered textarea")).to_have_value(re.compile(BLOG), timeout=SECONDS)
+    expect(page.locator("#details table").first).to_contain_text('" The"', timeout=SECONDS)
+    assert page.input_value("#plain textarea").strip() == OFFICE
+    assert page.locator("#details svg").count() == 0
+    page.get_by_text("Take it along").click()
+    page.click("#copy")
+    expect(page.locator("#code-python .cm-content")).to_contain_text("127.0.0.1")
+    page.close()
