@@ -9,7 +9,8 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: demo docs notebooks test test-browser test-docs test-lowest test-newest test-vllm test-wheel screenshots check clean
+.PHONY: demo docs notebooks test test-browser test-docs test-lowest test-newest test-vllm test-wheel \
+	screenshots check clean
 
 demo: $(READY)  ## The main job, on the embedded model
 	$(BIN)/pasta-chains demo
@@ -23,14 +24,15 @@ test-browser: $(READY)  ## The playground; needs Debian's chromium
 screenshots: $(READY)  ## For the docs; needs chromium, too
 	$(BIN)/python tests/with_browser/screenshots.py
 
-notebooks: $(READY)  ## Of the tutorials, from their pages
-	$(BIN)/python tests/notebooks.py
-
 docs: $(READY)  ## The site, in site/
 	$(BIN)/python -m mkdocs build
 
+notebooks: $(READY)  ## Of the tutorials, from their pages
+	$(BIN)/python tests/notebooks.py
+
 test-docs: $(READY)  ## What the pages show is what happens
-	$(BIN)/python -m pytest -q tests/test_docs.py tests/test_notebooks.py tests/test_site.py tests/test_development.py
+	$(BIN)/python -m pytest -q tests/test_docs.py tests/test_notebooks.py tests/test_site.py \
+		tests/test_development.py
 
 # Each in an environment of its own, with the versions in tests/versions.
 test-lowest test-newest: test-%: .venv-%/.ready

@@ -13,7 +13,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
-TARGETS = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())  # type: ignore[index]
+_, _, _LISTED = MAKEFILE.replace("\\\n", " ").partition("\n.PHONY: ")
+TARGETS = set(_LISTED.partition("\n")[0].split())
 PAGE = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 TRIED = ("transformers", "langchain-core", "langchain", "llama-index-core")

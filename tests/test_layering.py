@@ -141,6 +141,7 @@ def test_the_graph_is_read_from_all_kinds_of_import() -> None:
              HEAVY | FRAMEWORKS | {"rich"}),
             ("import pasta_chains.chat, pasta_chains.tokens", HEAVY | FRAMEWORKS),
             ("from pasta_chains import SteeredModel, Generation", FRAMEWORKS),
+            ("import pasta_chains.demo.opening, pasta_chains.report", FRAMEWORKS | {"bm25s"}),
             ("import pasta_chains.langchain", {"llama_index"}),
         ],
         [("import pasta_chains.llama_index", {"langchain_core"})],

@@ -81,7 +81,7 @@ def playground(
     port: Annotated[int | None, typer.Option(help="By default the first free from 7860.")] = None,
 ) -> None:
     """Write prompts in the browser, and see what emphasis changes."""
-    from ..demo.run import open_model
+    from ..demo.opening import open_model
     from ..playground import launch
 
     load = partial(open_model, model and model_named(model), base_url, profile)

@@ -73,7 +73,7 @@ def inspect(
     bold: Bold = False,
 ) -> None:
     """Report what a model reads of a prompt, and its answers without and with emphasis."""
-    from ..demo.run import open_model
+    from ..demo.opening import open_model
     from ..report import inspect_prompt
 
     text = _rendered(template, variables, given, bold)
