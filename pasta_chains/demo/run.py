@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,13 @@ def run_demo(options: Options) -> None:
             write_report(options.report, rows, model, command=options.command, seconds=seconds)
             console.print(f"Wrote {options.report}.", markup=False)
     if options.svg:
-        console.save_svg(str(options.svg), title="pasta-chains demo")
+        drawn = console.export_svg(title="pasta-chains demo")
+        options.svg.write_text(_without_fonts(drawn), encoding="utf-8")
+
+
+def _without_fonts(svg: str) -> str:
+    """The drawing in the viewer's own fonts, as rich's would come from another machine."""
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
 def _check_places(options: Options) -> None:
