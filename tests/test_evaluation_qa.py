@@ -144,7 +144,7 @@ METRICS: list[tuple[dict[str, Any], list[str], list[str]]] = [
     ({"metric": "exact", "answer": "Ada Lowe"}, [" ada lowe\n"], ["Ada Lowe."]),
     ({"metric": "exact", "answers": ["Ada", "Bo"]}, ["bo"], ["Ada Bo"]),
     ({"metric": "regex", "answer": r"^\d{4}$"}, ["1911"], ["in 1911", "19111"]),
-    ({"metric": "regex", "answers": ["(?i)ada", "^B"]}, ["I, ADA", "Bo"], ["It is Bo"]),
+    ({"metric": "regex", "answers": ["(?i)ada", "^B"]}, ["I, ADA", " Bo"], ["It is Bo"]),
     (
         {"metric": "json", "field": "person.name", "answer": "Ada"},
         ['Sure: {"person": {"name": "Ada"}}'],

@@ -56,7 +56,7 @@ class Expected:
         if self.metric == "contains":
             return any(metrics.contains(answer, one) for one in self.answers)
         if self.metric == "regex":
-            return any(metrics.matches(answer, one) for one in self.answers)
+            return any(metrics.matches(answer.strip(), one) for one in self.answers)
         return any(metrics.json_field(answer, self.field or "", one) for one in self.answers)
 
 
