@@ -71,9 +71,12 @@ ADAPTERS = {
 # Where transformers lets their attention function be chosen (since 5.24), these need none.
 _ONCE_CLOSED = {"codegen", "gptj"}
 
+_DRAFTS = "it drafts for another model, whose embeddings and keys it reads"
 _CLOSED = {
     "blt": "its layers read patches of bytes, not tokens",
     "cpmant": "it reads tokens of its own before the prompt",
+    "gemma4_assistant": _DRAFTS,
+    "gemma4_unified_assistant": _DRAFTS,
     "got_ocr2": "it reads images",
     "openai-gpt": "it has no cache to carry the steering to its layers",
     "prophetnet": "it reads a prompt in several streams",

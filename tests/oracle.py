@@ -75,6 +75,7 @@ def as_defined(
         # Guidance also runs the model on what was written alone, which is to be read as it is.
         if seen[0] >= bias.shape[1]:
             first = max(seen[0] - keys, 0)  # a window has lost the first ones
+            # Attention without a layer number reads no tokens: Inkling 2's, over its own layers.
             for head in heads.get(getattr(module, "layer_idx", None), ()):
                 own = bias[:, None, first : first + keys]
                 scores[:, head, :, : own.shape[2]] += own

@@ -52,7 +52,7 @@ def test_variants_compute_what_they_claim(bench: SimpleNamespace, rows: int, pad
 
 @pytest.mark.parametrize("padded", [False, True])
 def test_pastalib_steers_as_we_do(bench: SimpleNamespace, padded: bool) -> None:
-    pytest.importorskip("pastalib")
+    pytest.importorskip("pastalib", reason="the other package is not installed")
     names, work = bench.names, bench.work.Work(40, 3, padded)
     assert difference(bench, work, names.PASTALIB, names.FEW) < 1e-4
 

@@ -182,7 +182,7 @@ def test_one_sample_of_two_metrics_has_a_table(
 ) -> None:
     status, out, _ = run(
         capsys, monkeypatch, model, "--task", "counterfact=facts", "--samples", "1"
-    )  # fmt: skip
+    )
     assert status == 0
     assert out.count("1.000") >= 1
 

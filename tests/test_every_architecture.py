@@ -47,16 +47,27 @@ REFUSED = {kind: why for kind, why in _REASONS.items() if kind in architectures.
 # Unsteered too, it decodes padded rows in another way on each kernel, and on eager to NaN.
 WRONG_IN_OLDEST = {("recurrent_gemma", name) for name in ("padded batch", "few tokens")}
 BUILT = [t for t in architectures.TYPES if t not in architectures.UNBUILDABLE]
+# Reads tokens only beside those of the model that it drafts for; see test_architectures.py.
+DRAFT = "gemma4_unified_assistant"
 # Types with an adapter have an oracle of their own, in test_masking.py.
 FUSED = [t for t in BUILT if t not in REFUSED and t not in ADAPTERS and t != "dots3_note"]
+# Dory runs its middle layers several times, with keys for each time or with those of the last.
+LOOPS: list[dict[str, Any]] = [
+    {"n_recurrent_loops": 3},
+    {"n_recurrent_loops": 3, "recurrent_kv_cache_mode": "last_loop"},
+]
+EXACT: list[Any] = [pytest.param(kind, {}, id=kind) for kind in FUSED]
+if "dory" in FUSED:
+    EXACT += [pytest.param("dory", loops, id=f"dory-{len(loops)}") for loops in LOOPS]
 
 
-@pytest.mark.parametrize("model_type", REFUSED)
+@pytest.mark.parametrize("model_type", [*REFUSED, DRAFT])
 def test_is_refused_with_its_reason_and_left_as_it_was(model_type: str) -> None:
+    why = REFUSED.get(model_type, "drafts for another model")
     model = architectures.decoder(model_type)
     before = model.config._attn_implementation
     hooks = [len(module._forward_pre_hooks) for module in model.modules()]
-    with pytest.raises(UnsupportedModelError, match=REFUSED[model_type]):
+    with pytest.raises(UnsupportedModelError, match=why):
         make_steerable(model)
     assert model.config._attn_implementation == before
     assert [len(module._forward_pre_hooks) for module in model.modules()] == hooks
@@ -123,9 +134,9 @@ def in_float64(plain: Any, heads: Any, request: dict[str, Any]) -> tuple[Tensor,
     return steered, logits(defined, **unsteered)[1]
 
 
-@pytest.mark.parametrize("model_type", FUSED)
-def test_is_steered_exactly(model_type: str) -> None:
-    plain = architectures.decoder(model_type)
+@pytest.mark.parametrize(("model_type", "overrides"), EXACT)
+def test_is_steered_exactly(model_type: str, overrides: dict[str, Any]) -> None:
+    plain = architectures.decoder(model_type, **overrides)
     model = copy.deepcopy(plain)
     heads = heads_of([*make_steerable(model).layers])
     for name, request in requests().items():

@@ -80,6 +80,7 @@ def test_the_prompt_value_is_text_messages_and_json() -> None:
     assert EmphasisPromptValue(text="a").to_messages()[0].content == "a"
 
 
+# LangChain calls loading what it saved a beta.
 @pytest.mark.filterwarnings("ignore:.*in beta")
 @pytest.mark.parametrize(
     "saved",

@@ -68,7 +68,7 @@ def steps(prompt: Any, shown: Any = bracketed) -> list[Any]:
         (" \n\n ", []),
         ("«a\nb»", []),
     ],
-)  # fmt: skip
+)
 def test_the_order_in_which_text_goes(text: str, expected: list[str]) -> None:
     def shown(prompt: SpanStr) -> str:
         for span in prompt.spans[::-1]:

@@ -83,7 +83,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "sampled beams": {"max_new_tokens": 4, "min_new_tokens": 4, "num_beams": 2, "do_sample": True},
     "processors": EXACT | {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2},
     "guidance": EXACT | {"guidance_scale": 1.5},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
