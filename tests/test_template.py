@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
 import re
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
 from typing import Any
 
 import jinja2
 import pytest
+from environments import ENVIRONMENTS, VARIABLES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.nativetypes import NativeEnvironment
-from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from marked import bracketed
 
 from pasta_chains.errors import EmphasisDroppedWarning, EmphasisError
 from pasta_chains.spans import STRENGTHS, Span, SpanStr, emphasize
 from pasta_chains.template import EmphasizeExtension, Environment, render, shipped_templates
 
-ENVIRONMENTS: dict[str, jinja2.Environment] = {
-    "ours": Environment(),
-    "plain": jinja2.Environment(extensions=[EmphasizeExtension]),
-    "sandboxed": SandboxedEnvironment(extensions=[EmphasizeExtension]),
-    "asynchronous": Environment(enable_async=True),
-}
-"""The emphasis of each of them is the same."""
-
 # In the tables, what is between « and » is expected to be emphasized.
 
-
-VARIABLES: dict[str, Any] = {
-    "x": "ab cd",
-    "n": 7,
-    "docs": ["one", "two", "three"],
-    "loud": "so " + emphasize("loud"),
-    "louds": [emphasize("L1"), "p", emphasize("L2")],
-}
 
 LANGUAGE = {
     "A <% emphasize %>B<% endemphasize %> C": "A «B» C",
@@ -271,59 +251,6 @@ def test_other_environments_are_left_alone() -> None:
     assert type(jinja2.Environment().from_string("{{ loud }}").render(VARIABLES)) is str
 
 
-# What cannot keep emphasis says so
-
-
-@pytest.mark.parametrize(
-    "expression",
-    [
-        "louds | tojson",
-        "{'k': [loud]} | pprint",
-        "'%s' | format(loud)",
-        "'{}'.format(loud)",
-        "loud.format()",
-        "'%s' % loud",
-        "'%s %d' % (loud, 7)",
-        "'a %(x)s' % {'x': loud}",
-        "[loud]",
-        "[loud] | string",
-        "[loud] | upper",
-        "[[loud]] | join",
-        "{'k': loud}.values()",
-        "{loud: 1}",
-        "loud % ()",
-        "'<' ~ [loud]",
-        "{'k': loud}",
-    ],
-)
-@pytest.mark.parametrize("name", ENVIRONMENTS)
-def test_dropping_warns(expression: str, name: str) -> None:
-    source = "{{ " + expression + " }}"
-    template = ENVIRONMENTS[name].from_string(source)
-    with pytest.warns(EmphasisDroppedWarning, match="cannot keep emphasis"):
-        text = template.render(VARIABLES)
-    assert SpanStr(text).spans == ()
-    plain = {"loud": "so loud", "louds": ["L1", "p", "L2"]}
-    expected = ImmutableSandboxedEnvironment().from_string(source).render(plain)
-    assert text == expected == template.render(plain)
-
-
-def test_operators_that_the_application_intercepts_are_still_noticed() -> None:
-    class Careful(Environment):
-        intercepted_binops = frozenset({"**", "%"})
-
-        def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-            if operator == "**":
-                raise jinja2.exceptions.SecurityError("too much")
-            return super().call_binop(context, operator, left, right)
-
-    environment = Careful()
-    with pytest.raises(jinja2.exceptions.SecurityError, match="too much"):
-        environment.from_string("{{ 9 ** 9 }}").render()
-    with pytest.warns(EmphasisDroppedWarning, match="the % operator"):
-        assert environment.from_string("{{ '%s' % (x,) }}").render(x=emphasize("a")) == "a"
-
-
 # Text cannot emphasize itself
 
 
@@ -371,85 +298,6 @@ def test_the_sandbox_holds() -> None:
         render("{{ x.format(x) }}", x=emphasize("{0.__class__}"))
 
 
-# Errors say where
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("a\n\n<% emphasize %>{{ nothing }}<% endemphasize %>", "page, line 3: .* marks no text"),
-        ("a\n{{ nothing | emphasize }}", "page, line 2: .* marks no text.*{% if"),
-        ("\n<% emphasize alpha=0 %>b<% endemphasize %>", "page, line 2: alpha is 0,"),
-        ("\n{{ 'b' | emphasize(alpha='0.1') }}", "page, line 2: There is no strength '0.1'"),
-        (
-            "\n{{ 'b' | emphasize(beta=1) }}",
-            "page, line 2: the filter emphasize .* not 'beta'",
-        ),
-        ("\n{{ 'b' | deemphasize(1, 'n', 7) }}", "page, line 2: the filter deemphasize .* not 7"),
-        ("\n{{ 'b' | emphasize(1, alpha=1) }}", "page, line 2: .* but got alpha twice"),
-        ("\n\n{{ ['b', ''] | map('emphasize') | join }}", "page, line 3: .* marks no text"),
-        ("\n{% include 'part' %}", "part, line 4: alpha is 2"),
-        ("{% from 'part' import m %}\n{{ m() }}", "part, line 2: .* marks no text"),
-    ],
-)
-@pytest.mark.parametrize("is_async", [False, True])
-def test_a_wrong_emphasis_names_template_and_line(
-    source: str, message: str, is_async: bool
-) -> None:
-    part = (
-        "{% macro m() %}\n{% emphasize %}{% endemphasize %}{% endmacro %}\n\n"
-        "{% if alpha is defined %}{{ 'x' | emphasize(alpha=alpha) }}{% endif %}"
-    )
-    loader = jinja2.DictLoader({"page": source, "part": part})
-    template = Environment(loader=loader, enable_async=is_async).get_template("page")
-    with pytest.raises(EmphasisError, match=message):
-        template.render(nothing="", alpha=2)
-
-
-@pytest.mark.parametrize(
-    ("source", "line", "message"),
-    [
-        ("\n<% emphasize %>a", 2, "looking for the following tags: 'endemphasize'"),
-        ("\n\n<% endemphasize %>", 3, "unknown tag 'endemphasize'"),
-        ("\n<% emphasize %>{% if x %}\n<% endemphasize %>{% endif %}", 3, "'endemphasize'"),
-        ("<% emphasize %>\n<% enddeemphasize %>", 2, "'enddeemphasize'"),
-        ("\n<% emphasize beta=1 %>a<% endemphasize %>", 2, "not 'beta'"),
-        ("\n<% emphasize = 0.1 %>a<% endemphasize %>", 2, "unexpected '='"),
-        ("\n<% emphasize %}a<% emphasize %>b<% endemphasize %>", 2, "not closed by %>"),
-        ("\n<% emphasize name='a' name='b' %>a<% endemphasize %>", 2, "got name twice"),
-        ("\n<% emphasize 0.1 alpha=0.1 %>a<% endemphasize %>", 2, "got alpha twice"),
-        ("\n<% emphasize name='a' 0.1 %>a<% endemphasize %>", 2, "takes a strength first"),
-        ("<% emphasize\n alpha=0.1\n %>a<% endemphasize %>\n{{ }}", 4, "Expected an expression"),
-        (
-            "{% for d in x %}<% emphasize %>\n{% break %}<% endemphasize %>{% endfor %}",
-            2,
-            "loop cannot be left",
-        ),
-    ],
-)
-def test_syntax_errors_are_jinjas_own_with_the_right_line(
-    source: str, line: int, message: str
-) -> None:
-    environment = Environment(extensions=["jinja2.ext.loopcontrols"])
-    with pytest.raises(jinja2.TemplateSyntaxError, match=message) as caught:
-        environment.from_string(source)
-    assert caught.value.lineno == line
-
-
-def test_a_loop_inside_emphasis_can_be_left() -> None:
-    environment = Environment(extensions=["jinja2.ext.loopcontrols"])
-    source = "<% emphasize %>{% for d in 'abc' %}{{ d }}{% break %}{% endfor %}<% endemphasize %>"
-    assert bracketed(environment.from_string(source).render()) == "«a»"
-
-
-def test_undefined_variables_are_errors() -> None:
-    with pytest.raises(jinja2.UndefinedError, match="'nothing' is undefined"):
-        render("{{ nothing }}")
-
-
-# Templates that come with the package, and threads
-
-
 @pytest.mark.parametrize("trusted", [1, "false", "yes", None, False, [True]])
 def test_only_true_is_trusted_by_the_shipped_template(trusted: object) -> None:
     template = Environment().get_template("rag/qa.jinja")
@@ -462,119 +310,3 @@ def test_shipped_templates_are_found() -> None:
     assert shipped_templates().is_dir()
     with pytest.raises(jinja2.TemplateNotFound):
         Environment().get_template("../pyproject.toml")
-
-
-SHARED = (
-    "{% for d in docs %}{{ d | emphasize(name=who) if loop.index0 % step else d }}{% endfor %}"
-    "{% set s %}<% emphasize name=who %>{{ who }}<% endemphasize %>{% endset %}{{ s }}",
-    "{% macro m(d) %}<% deemphasize name=who %>{{ d }}<% enddeemphasize %>-{% endmacro %}"
-    "{% for d in docs %}{{ m(d) | upper }}{% endfor %}",
-    "<% emphasize 'strong', name=who %>{% for d in docs %}{{ d }}{% endfor %} of {{ who }}"
-    "<% endemphasize %>{{ step }}",
-)
-"""Templates with different emphasis, each of them rendered by all at the same time."""
-
-RENDERERS, RENDERINGS = 16, 1000
-
-
-def variables_of(renderer: int, number: int) -> dict[str, Any]:
-    docs = ["d" * (number % 7 + 1)] * (renderer % 5 + 2)
-    return {"docs": docs, "who": f"t{renderer}", "step": renderer % 3 + 1}
-
-
-def told(text: str) -> tuple[str, tuple[Span, ...]]:
-    assert isinstance(text, SpanStr)
-    return text.text, text.spans
-
-
-def one_after_the_other(renderer: int) -> list[tuple[str, tuple[Span, ...]]]:
-    """Every rendering of a renderer that there is: its variables and templates come in turns."""
-    templates = [Environment().from_string(source) for source in SHARED]
-    rounds = 7 * len(SHARED)
-    return [
-        told(templates[number % len(SHARED)].render(variables_of(renderer, number)))
-        for number in range(rounds)
-    ]
-
-
-def test_threads_do_not_see_each_other() -> None:
-    environment = Environment()
-    templates = [environment.from_string(source) for source in SHARED]
-    expected = [one_after_the_other(renderer) for renderer in range(RENDERERS)]
-    together = Barrier(RENDERERS)
-
-    def wrong(renderer: int) -> int:
-        together.wait()
-        count = 0
-        for number in range(RENDERINGS):
-            text = templates[number % len(SHARED)].render(variables_of(renderer, number))
-            count += told(text) != expected[renderer][number % len(expected[renderer])]
-        return count
-
-    with ThreadPoolExecutor(RENDERERS) as pool:
-        assert list(pool.map(wrong, range(RENDERERS))) == [0] * RENDERERS
-
-
-def test_tasks_do_not_see_each_other() -> None:
-    environment = Environment(enable_async=True)
-    templates = [environment.from_string(source) for source in SHARED]
-    expected = [one_after_the_other(renderer) for renderer in range(RENDERERS)]
-
-    async def slowly(docs: list[str]) -> AsyncIterator[str]:
-        for doc in docs:
-            await asyncio.sleep(0)  # lets the other tasks go on in the middle of this rendering
-            yield doc
-
-    async def wrong(renderer: int) -> int:
-        count = 0
-        for number in range(RENDERINGS):
-            values = variables_of(renderer, number)
-            values["docs"] = slowly(values["docs"])
-            text = await templates[number % len(SHARED)].render_async(values)
-            count += told(text) != expected[renderer][number % len(expected[renderer])]
-        return count
-
-    async def together() -> list[int]:
-        return await asyncio.gather(*map(wrong, range(RENDERERS)))
-
-    assert asyncio.run(together()) == [0] * RENDERERS
-
-
-def test_buffered_streams_keep_emphasis() -> None:
-    template = Environment().from_string("a{{ x }}b{% for i in range(4) %}{{ x }}{% endfor %}")
-    stream = template.stream(x=emphasize("x"))
-    stream.enable_buffering(3)
-    assert bracketed(SpanStr("").join(stream)) == "a«x»b«x»«x»«x»«x»"
-
-
-def test_an_overlay_leaves_its_environment_alone() -> None:
-    base = jinja2.Environment()
-    base.overlay(extensions=[EmphasizeExtension])
-    assert "emphasize" not in base.filters
-
-
-def test_a_list_that_holds_itself_is_printed() -> None:
-    values: list[Any] = ["a"]
-    values.append(values)
-    assert render("{{ values }}", values=values) == "['a', [...]]"
-
-
-def test_names_of_jinjas_own_objects_are_printed_as_ever() -> None:
-    source = "{% macro m() %}{% endmacro %}{{ m }}{{ self }}"
-    assert render(source) == ImmutableSandboxedEnvironment().from_string(source).render()
-
-
-@pytest.mark.parametrize(
-    "environment", [Environment(), jinja2.Environment(extensions=[EmphasizeExtension])]
-)
-def test_an_environment_can_be_pickled(environment: jinja2.Environment) -> None:
-    source = (
-        "{{ xs | join(', ') | upper }} <% emphasize %>{{ x | replace('a', 'b') }}<% endemphasize %>"
-    )
-    copied = pickle.loads(pickle.dumps(environment))
-    assert copied is not environment
-    for one in (environment, copied):
-        rendered = one.from_string(source).render(xs=[emphasize("a"), "c"], x="a")
-        assert bracketed(rendered) == "«A», C «b»"
-        with pytest.raises(EmphasisError, match="<template>, line 1: the emphasis marks no text"):
-            one.from_string("{{ '' | emphasize }}").render()
