@@ -50,4 +50,6 @@ def _command_line() -> str:
     context = typer.Context(command, info_name="pasta-chains")
     page = get_docs_for_click(obj=command, ctx=context, name="pasta-chains", title="Command line")
     # The help of an option is text for a terminal, where asterisks are no bold.
-    return re.sub(r"^\* `.*$", lambda line: line[0].replace("**", r"\*\*"), page, flags=re.MULTILINE)
+    return re.sub(
+        r"^\* `.*$", lambda line: line[0].replace("**", r"\*\*"), page, flags=re.MULTILINE
+    )
