@@ -48,4 +48,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def _command_line() -> str:
     command = typer.main.get_command(app)
     context = typer.Context(command, info_name="pasta-chains")
-    return get_docs_for_click(obj=command, ctx=context, name="pasta-chains", title="Command line")
+    page = get_docs_for_click(obj=command, ctx=context, name="pasta-chains", title="Command line")
+    # The help of an option is text for a terminal, where asterisks are no bold.
+    return re.sub(
+        r"^\* `.*$", lambda line: line[0].replace("**", r"\*\*"), page, flags=re.MULTILINE
+    )

@@ -56,7 +56,7 @@ class SpanStr(str):
 
     Operations that keep track of characters keep the spans exactly; the others return a plain
     `str` with an `EmphasisDroppedWarning`. Only what happens inside C code on a *plain* string
-    cannot be seen: write `concat(pieces)` rather than `"".join(pieces)`.
+    cannot be seen: write `SpanStr("").join(pieces)` rather than `"".join(pieces)`.
     """
 
     __slots__ = ("_spans",)

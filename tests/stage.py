@@ -11,7 +11,6 @@ import tiny
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from pasta_chains import HeadProfile
-from pasta_chains.demo import MODEL
 from pasta_chains.profile import FILE_NAME
 
 HEADS = HeadProfile({0: [1, 2]}, alpha=0.02)
@@ -77,19 +76,15 @@ def _save(model: Any, folder: Path) -> None:
     tiny.tokenizer().save_pretrained(folder)
 
 
-def lay_out(folder: Path, models: Path, *, embedded: bool, rows: int) -> None:
+def lay_out(folder: Path, models: Path, *, rows: int) -> None:
     """Put everything into the folder in which a page is read.
 
     Args:
         folder: That one.
         models: Where `models` made them.
-        embedded: Whether `MODEL` is the embedded model, and not a random one.
         rows: Of the paper's data.
     """
     shutil.copytree(models, folder, dirs_exist_ok=True)
-    if embedded:
-        shutil.rmtree(folder / "MODEL")
-        shutil.copytree(MODEL, folder / "MODEL")
     HEADS.save(folder / "heads.json")
     (folder / "variables.yaml").write_text(VARIABLES)
     (folder / "prompt.jinja").write_text("<% emphasize %>{{ question }}<% endemphasize %>")

@@ -23,10 +23,12 @@ from pasta_chains.profile import FILE_NAME
 from pasta_chains.remote.connection import Connection
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SCRIPTS = sorted((ROOT / "docs" / "how-to").rglob("*.py"))
+CARD = MODEL / "README.md"  # which is a page of the site, too
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), CARD]
+SCRIPTS = sorted({*(ROOT / "docs").rglob("*.py")} - {ROOT / "docs" / "hooks.py"})
 ON_VLLM = 'python title="where vLLM is installed"'
 BLOCK = re.compile(r"^```(.*?)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^[\s>]*(?:```|~~~|<pre)", re.MULTILINE)
 
 
 # LlamaIndex looks for LangChain when it is given an embedding model, and that tells of its end.
@@ -77,10 +79,14 @@ def test_blocks_run_and_print_what_they_show(
     monkeypatch.setattr("pasta_chains.remote.model.Connection", connection)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
-    rows = 600 if page.name == "profiling.md" else 60  # which a search by default asks for
-    stage.lay_out(tmp_path, models, embedded=page.parent.name == "tutorials", rows=rows)
+    if page.parent.name != "tutorials":  # which make all their files
+        rows = 600 if page.name == "profiling.md" else 60  # which a search by default asks for
+        stage.lay_out(tmp_path, models, rows=rows)
     names: dict[str, object] = {"__name__": "__main__"}
-    for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+    text = page.read_text(encoding="utf-8")
+    blocks = BLOCK.findall(text)
+    assert len(FENCE.findall(text)) == 2 * len(blocks), "a block that would not be run"
+    for language, block in blocks:
         if language == "python":
             exec(compile(block, str(page), "exec", dont_inherit=True), names)
             assert capsys.readouterr().out.splitlines() == _shown(block)
