@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import runpy
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ import pytest
 import stage
 import yaml
 from fake_server import fake_server
+from langchain_core.messages import HumanMessage
 from shell import Shell
 
 from pasta_chains import HeadProfile, SteeredModel
 from pasta_chains.default_profile import ALPHA
 from pasta_chains.demo import MODEL
+from pasta_chains.evaluation.qa import qa_task
+from pasta_chains.langchain import message_text
 from pasta_chains.profile import FILE_NAME
 from pasta_chains.remote.connection import Connection
 
@@ -93,12 +97,39 @@ def test_blocks_run_and_print_what_they_show(
         elif language == "sh":
             Shell(tmp_path, server, monkeypatch, capsys).run(block)
         elif language == "json":
-            assert [*map(json.loads, re.split(r"\n(?=\{)", block))]
+            rows = [*map(json.loads, re.split(r"\n(?=\{)", block))]
+            assert qa_task(rows) if page.name == "evaluation.md" else emphasized_in(rows)
         elif language == "yaml":
             assert [*yaml.safe_load_all(block)]
         else:
             # What needs vLLM is run by tests/with_vllm.
             assert language in ("text", ON_VLLM), f"a block of {language or 'no language'}"
+
+
+def emphasized_in(messages: list[dict[str, Any]]) -> list[str]:
+    """What messages in JSON emphasize."""
+    texts = [message_text(HumanMessage(message["content"])) for message in messages]
+    return [part for text in texts for part in text.emphasized()]
+
+
+def test_the_deployment_steers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its command finds the heads that its own ConfigMap holds."""
+    page = (ROOT / "docs" / "how-to" / "vllm-scale.md").read_text(encoding="utf-8")
+    (block,) = (block for language, block in BLOCK.findall(page) if language == "yaml")
+    config, deployment, _ = yaml.safe_load_all(block)
+    (tmp_path / "heads.json").write_text(config["data"]["heads.json"], encoding="utf-8")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (mount, _), (volume, _) = (
+        container["volumeMounts"],
+        deployment["spec"]["template"]["spec"]["volumes"],
+    )
+    assert mount["name"] == volume["name"]
+    assert volume["configMap"]["name"] == config["metadata"]["name"]
+    monkeypatch.chdir(tmp_path)
+    command = shlex.join(container["command"]).replace(f"{mount['mountPath']}/", "")
+    Shell(tmp_path, "", monkeypatch, capsys).run(command)
 
 
 def test_the_readmes_table_is_the_one_that_the_demo_wrote() -> None:
