@@ -7,6 +7,7 @@ meaning (`embedding_scores`), or as the model says (`named_scores`, after AutoPA
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from operator import mul
 from typing import Any, TypeAlias
@@ -20,6 +21,9 @@ Scorer: TypeAlias = Callable[[str, Sequence[str]], Sequence[float]]
 
 Embed: TypeAlias = Callable[[list[str]], Sequence[Sequence[float]]]
 """Called with texts; returns a vector for each."""
+
+# Between an initial and its period, sentencex takes a white space to be one byte, and panics.
+_WIDE_SPACE = re.compile(r"[^\S\x00-\x7f](?=\.)")
 
 
 def sentence_spans(text: str, language: str = "en") -> list[tuple[int, int]]:
@@ -36,15 +40,15 @@ def sentence_spans(text: str, language: str = "en") -> list[tuple[int, int]]:
         import sentencex
     except ImportError as error:
         raise MissingExtraError("sentencex", "selection") from error
-    plain = SpanStr(text).text
+    plain = _WIDE_SPACE.sub(" ", SpanStr(text).text)
     ranges = []
     position = 0
-    for sentence in sentencex.segment(language, plain):
-        start = position + len(sentence) - len(sentence.lstrip())
-        end = position + len(sentence.rstrip())
-        position += len(sentence)
-        if start < end:
-            ranges.append((start, end))
+    for sentence in map(str.strip, sentencex.segment(language, plain)):
+        if sentence:
+            # The lengths do not add up: of a long text it leaves out some empty lines.
+            start = plain.index(sentence, position)
+            position = start + len(sentence)
+            ranges.append((start, position))
     return ranges
 
 
