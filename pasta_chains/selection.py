@@ -7,6 +7,7 @@ meaning (`embedding_scores`), or as the model says (`named_scores`, after AutoPA
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from operator import mul
 from typing import Any, TypeAlias
@@ -36,7 +37,8 @@ def sentence_spans(text: str, language: str = "en") -> list[tuple[int, int]]:
         import sentencex
     except ImportError as error:
         raise MissingExtraError("sentencex", "selection") from error
-    plain = SpanStr(text).text
+    # sentencex can panic at white space that is more than one byte: it is given plain ones instead.
+    plain = re.sub(r"[^\S\x00-\x7f]", _plain_space, SpanStr(text).text)
     ranges = []
     position = 0
     for sentence in sentencex.segment(language, plain):
@@ -46,6 +48,10 @@ def sentence_spans(text: str, language: str = "en") -> list[tuple[int, int]]:
         if start < end:
             ranges.append((start, end))
     return ranges
+
+
+def _plain_space(found: re.Match[str]) -> str:
+    return "\n" if found[0] in "\x85\u2028\u2029" else " "
 
 
 def bm25_scores(question: str, sentences: Sequence[str]) -> list[float]:
