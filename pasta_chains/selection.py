@@ -22,9 +22,6 @@ Scorer: TypeAlias = Callable[[str, Sequence[str]], Sequence[float]]
 Embed: TypeAlias = Callable[[list[str]], Sequence[Sequence[float]]]
 """Called with texts; returns a vector for each."""
 
-# Between an initial and its period, sentencex takes a white space to be one byte, and panics.
-_WIDE_SPACE = re.compile(r"[^\S\x00-\x7f](?=\.)")
-
 
 def sentence_spans(text: str, language: str = "en") -> list[tuple[int, int]]:
     """The ranges of a text's sentences, without the white space around them.
@@ -40,7 +37,8 @@ def sentence_spans(text: str, language: str = "en") -> list[tuple[int, int]]:
         import sentencex
     except ImportError as error:
         raise MissingExtraError("sentencex", "selection") from error
-    plain = _WIDE_SPACE.sub(" ", SpanStr(text).text)
+    # sentencex can panic at white space that is more than one byte: it is given plain ones instead.
+    plain = re.sub(r"[^\S\x00-\x7f]", _plain_space, SpanStr(text).text)
     ranges = []
     position = 0
     for sentence in map(str.strip, sentencex.segment(language, plain)):
@@ -50,6 +48,10 @@ def sentence_spans(text: str, language: str = "en") -> list[tuple[int, int]]:
             position = start + len(sentence)
             ranges.append((start, position))
     return ranges
+
+
+def _plain_space(found: re.Match[str]) -> str:
+    return "\n" if found[0] in "\x85\u2028\u2029" else " "
 
 
 def bm25_scores(question: str, sentences: Sequence[str]) -> list[float]:
