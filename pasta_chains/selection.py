@@ -41,12 +41,12 @@ def sentence_spans(text: str, language: str = "en") -> list[tuple[int, int]]:
     plain = re.sub(r"[^\S\x00-\x7f]", _plain_space, SpanStr(text).text)
     ranges = []
     position = 0
-    for sentence in sentencex.segment(language, plain):
-        start = position + len(sentence) - len(sentence.lstrip())
-        end = position + len(sentence.rstrip())
-        position += len(sentence)
-        if start < end:
-            ranges.append((start, end))
+    for sentence in map(str.strip, sentencex.segment(language, plain)):
+        if sentence:
+            # The lengths do not add up: of a long text it leaves out some empty lines.
+            start = plain.index(sentence, position)
+            position = start + len(sentence)
+            ranges.append((start, position))
     return ranges
 
 

@@ -40,6 +40,7 @@ def test_sentences_are_ranges_without_white_space() -> None:
 @example("”.D\u2028.")
 @example("”.D\u3000.")
 @given(st.text(st.sampled_from("ab .!?\n\r\t“”\u2028\u00a0é🙂Dr3")))
+@example("Dr. Lowe was born in Tarn.\n\nThe café of Tarn is red.\r\n\r\n" * 400)
 @settings(max_examples=300, deadline=None)
 def test_sentences_cover_all_that_can_be_seen_once_and_in_order(text: str) -> None:
     ranges = sentence_spans(text)
@@ -48,6 +49,13 @@ def test_sentences_cover_all_that_can_be_seen_once_and_in_order(text: str) -> No
     assert len(seen) == len(set(seen))
     assert [c for c in text if not c.isspace()] == [text[i] for i in seen if not text[i].isspace()]
     assert all(text[start:end] == text[start:end].strip() for start, end in ranges)
+
+
+def test_sentences_of_a_long_text_are_where_they_are() -> None:
+    for paragraphs in (300, 3000):
+        text = "\n\n".join([TEXT] * paragraphs)
+        found = [text[start:end] for start, end in sentence_spans(text)]
+        assert found == SENTENCES * paragraphs
 
 
 def test_the_sentence_that_answers_is_chosen_by_words() -> None:
