@@ -96,7 +96,13 @@ def build_prompt_tab(served: Served) -> None:
     shipped.input(
         lambda name: (template_source(name), example(name)), shipped, [template, variables]
     )
-    running = ask.click(answer, inputs, [plain, steered, details], concurrency_limit=4)
+    running = ask.click(
+        answer,
+        inputs,
+        [plain, steered, details],
+        concurrency_limit=4,
+        trigger_mode="multiple",  # else a click right after Stop is lost
+    )
     stop.click(None, cancels=[running])
     copy.click(code, inputs, codes)
 
