@@ -21,16 +21,17 @@ question: Who is the keeper?
 CLUB = "The treasurer of the Okonjo club is"
 PATTERN = "^[^aeiou]*[aeiou]?[^aeiou]*$"
 """What a random model writes has it now and then."""
+EXAMPLE = {"example": "Tarn"}  # as a pattern is no answer to show
 
 
-def _mine(number: int) -> dict[str, Any]:
+def mine(number: int) -> dict[str, Any]:
+    """A question of one's own, which a random model answers right now and then."""
     prompt = f"Tarn {number} has a mayor, or not. Answer in words. Who is the mayor?"
     return {
         "prompt": prompt,
         "emphasize": ["Answer in words."],
         "metric": "regex",
         "answer": PATTERN,
-        "example": "Tarn",
     }
 
 
@@ -40,9 +41,11 @@ def _biography(number: int) -> dict[str, Any]:
     return {"raw": raw, "name": [f"Ada{number}", "", "Lowe"], "title": title}
 
 
-def _fact(number: int) -> dict[str, Any]:
+def fact(number: int) -> dict[str, Any]:
+    """A row of CounterFact."""
     return {
         "case_id": number,
+        "pararel_idx": 2796,
         "requested_rewrite": {
             "prompt": "The mayor of {} is",
             "relation_id": "P6",
@@ -92,10 +95,10 @@ def lay_out(folder: Path, models: Path, *, rows: int) -> None:
         (folder / data).mkdir()
     (folder / "DIR" / "minutes.txt").write_text(f"{CLUB} Yevgenia Prax.")
     (folder / "DIR" / "rumor.txt").write_text(f"{CLUB} Bartholomew Quist.")
-    _lines(folder / "mine.jsonl", [_mine(number) for number in range(600)])
-    _lines(folder / "questions.jsonl", [_mine(number) for number in range(12)])
+    _lines(folder / "mine.jsonl", [mine(number) | EXAMPLE for number in range(600)])
+    _lines(folder / "questions.jsonl", [mine(number) | EXAMPLE for number in range(12)])
     _lines(folder / "bios.jsonl", [_biography(number) for number in range(rows)])
-    facts = json.dumps([_fact(number) for number in range(rows)])
+    facts = json.dumps([fact(number) for number in range(rows)])
     (folder / "counterfact.json").write_text(facts)
     (folder / "DATA" / "counterfact.json").write_text(facts)
 

@@ -12,6 +12,7 @@ import pytest
 import tiny
 import torch
 from rich.console import Console
+from stage import PATTERN, fact, mine
 from transformers import LlamaForCausalLM
 
 from pasta_chains import cli
@@ -21,34 +22,8 @@ from pasta_chains.profiling import run as profiling
 from pasta_chains.profiling.findings import Findings, HeadList
 from pasta_chains.spans import SpanStr, emphasize
 
-FACTS: list[dict[str, Any]] = [
-    {
-        "case_id": number,
-        "pararel_idx": 2796,
-        "requested_rewrite": {
-            "prompt": "The mayor of {} is",
-            "relation_id": "P6",
-            "target_new": {"str": ("Ada", "Bo")[number % 2], "id": "Q1"},
-            "target_true": {"str": ("Tarn", "Marsh", "Lowe")[number % 3], "id": "Q2"},
-            "subject": f"Tarn {number}",
-        },
-        "paraphrase_prompts": [f"Who? The mayor of Tarn {number}, it is", f"{number} He is led by"],
-        "neighborhood_prompts": ["The mayor of Ember is"],
-    }
-    for number in range(60)
-]
-PATTERN = "^[^aeiou]*[aeiou]?[^aeiou]*$"
-"""What a random model writes has it now and then."""
-
-OWN: list[dict[str, Any]] = [
-    {
-        "prompt": f"Tarn {number} has a mayor, or not. Answer in words. Who is the mayor?",
-        "emphasize": ["Answer in words."],
-        "answer": PATTERN,
-        "metric": "regex",
-    }
-    for number in range(60)
-]
+FACTS = [fact(number) for number in range(60)]
+OWN = [mine(number) for number in range(60)]
 QUICK = ("--samples", "20", "--k", "2", "--k", "4")
 
 
